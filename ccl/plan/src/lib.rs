@@ -1,1 +1,18 @@
-//! Placeholder.
+//! Collective algorithms as data.
+//!
+//! An [`Algorithm`] is a function from a rank to an iterator of [`Step`]s over numbered chunks: no bytes, no clock, no
+//! wires. One executor runs it (dure-exec), one verifier proves it ([`verify`]), one text form reads and writes it, one
+//! renderer draws it. Nothing else in the library knows what a ring is.
+//!
+//! # Buffers, blocks, parts, chunks
+//!
+//! A buffer is a number of *blocks* (fixed by the collective, see [`Collective::blocks`]); each block is cut into
+//! `parts` *parts* ([`Shape::parts`]); a *chunk* is one part of one block, numbered `block * parts + part`. A long
+//! block is run in *passes*: each pass covers a piece of every block, and cuts that piece into parts. A plan never
+//! sees passes or bytes.
+
+mod algorithm;
+mod step;
+
+pub use crate::algorithm::{Algorithm, Blocks, Collective, Refusal, Shape, Steps, World};
+pub use crate::step::{Buf, Chunks, Rank, Sources, Step, input, output, scratch};

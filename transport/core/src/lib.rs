@@ -1,1 +1,278 @@
-//! Placeholder.
+//! The one interface between the executor and a wire: **put, then signal**.
+//!
+//! A [`Transport`] moves bytes into a peer's memory and then bumps a counter there. RDMA verbs, TCP, a memory pool and
+//! an NPU's copy engine all do this natively or cheaply. There is no `send`, no `recv`, no `wait` and no `flush`:
+//! *signal* is a put of nothing, *wait* is [`Transport::arrived`] in a loop that the executor owns, *send and receive*
+//! are built once above it (dure-exec), *flush* and cache invalidation are [`Transport::acquire`].
+//!
+//! **The contract.** When `arrived(s)` counts a put, the bytes of that put, and of every put posted before it to the
+//! same peer on the same flow, are readable after `acquire`. Nothing is promised about anything else. [`conformance`]
+//! checks it, and each transport runs that suite.
+//!
+//! Nothing here blocks and nothing spawns.
+
+pub mod conformance;
+mod fabric;
+pub mod proof;
+pub mod simulated;
+
+use std::fmt::Debug;
+use std::os::fd::RawFd;
+
+use dure_device::Memory;
+
+pub use crate::fabric::Fabric;
+
+/// A rank as a transport sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Peer(pub u32);
+
+/// Memory of this process that peers may write, or that puts may be sent from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Region(pub u32);
+
+/// Memory of a peer that this process may write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RemoteRegion(pub u32);
+
+/// A counter. Made by its owner with [`Transport::counter`]; the number travels to the peer, who names it in its puts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Signal(pub u32);
+
+/// A domain of order: puts to one peer on one flow are ordered, others are not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Flow(pub u16);
+
+/// A number that the poster of a put chooses, and gets back when the source may be reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Token(pub u64);
+
+/// An address, a key or a greeting: opaque outside the transport or the executor that made it. At most
+/// [`Card::MAX`] bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Card(pub Box<[u8]>);
+
+impl Card {
+    /// Longest card that any transport may make, and must carry.
+    pub const MAX: usize = 1024;
+}
+
+/// Bytes of a registered or allocated region of this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The region.
+    pub region: Region,
+    /// First byte, counted from the region's start.
+    pub offset: u64,
+    /// Length in bytes.
+    pub len: u64,
+}
+
+/// One put: `head`, then the bytes of `body` in order, land in `into` from byte `at`; then `signal` is bumped by one.
+#[derive(Clone, Copy, Debug)]
+pub struct Put<'a> {
+    /// To whom.
+    pub to: Peer,
+    /// In which order domain; below [`Caps::flows`].
+    pub flow: Flow,
+    /// Bytes that are copied before `put` returns; at most [`Caps::head`] long.
+    pub head: &'a [u8],
+    /// What follows the head; at most [`Caps::gather`] spans. It may not change until the put is done.
+    pub body: &'a [Span],
+    /// The peer's memory; not looked at when head and body are empty (a pure signal).
+    pub into: Option<RemoteRegion>,
+    /// First byte written, counted from the remote region's start.
+    pub at: u64,
+    /// The counter at the peer that is bumped after the bytes.
+    pub signal: Option<Signal>,
+    /// Comes back in [`Event::Sent`] when `put` returned [`Posted::Pending`].
+    pub token: Token,
+}
+
+/// What became of a put that was accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Posted {
+    /// The body may be reused at once; no event will come.
+    Done,
+    /// The body must stay as it is until [`Event::Sent`] with the put's token.
+    Pending,
+}
+
+/// The transport cannot take the put now: poll, and try again. Nothing of it was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+/// What [`Transport::poll`] has to say.
+#[derive(Debug)]
+pub enum Event {
+    /// The connection to a peer is up, in both directions; `hello` is what the peer gave to its `connect`.
+    Up {
+        /// The peer.
+        peer: Peer,
+        /// What the peer gave to its `connect`.
+        hello: Card,
+    },
+    /// The source of a pending put may be reused.
+    Sent(Token),
+    /// The connection to a peer is lost, for good. Puts to it are dropped, their tokens do not come back.
+    Lost {
+        /// The peer.
+        peer: Peer,
+        /// Why, as far as this transport knows.
+        error: Error,
+    },
+}
+
+/// What can go wrong in a transport.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A system call failed.
+    #[error("{call}")]
+    System {
+        /// Name of the call.
+        call: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The peer closed the connection, or died.
+    #[error("the peer closed the connection")]
+    Closed,
+    /// The peer did not prove that it belongs to the job.
+    #[error("the peer did not prove that it belongs to this job")]
+    NotProven,
+    /// The peer sent something that it may not send.
+    #[error("the peer broke the protocol: {what}")]
+    Protocol {
+        /// What it sent.
+        what: &'static str,
+    },
+    /// A card does not hold what a card of this transport holds.
+    #[error("not a card of the {transport} transport")]
+    BadCard {
+        /// Name of the transport.
+        transport: &'static str,
+    },
+    /// None of the peer's addresses could be reached.
+    #[error("no way to the peer: {tried}")]
+    Unreachable {
+        /// Each address and what happened there.
+        tried: String,
+    },
+    /// The transport does not do this; its [`Caps`] say so.
+    #[error("the {transport} transport does not {what}")]
+    Unsupported {
+        /// Name of the transport.
+        transport: &'static str,
+        /// What was asked.
+        what: &'static str,
+    },
+    /// There is no room left for another region or counter.
+    #[error("the {transport} transport has no room for {what}")]
+    Exhausted {
+        /// Name of the transport.
+        transport: &'static str,
+        /// What was asked for.
+        what: String,
+    },
+}
+
+/// Result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What a transport can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caps {
+    /// Longest [`Put::head`], in bytes; at least 64.
+    pub head: usize,
+    /// Most spans in [`Put::body`]; at least 1.
+    pub gather: usize,
+    /// Flows per peer; at least 1.
+    pub flows: u16,
+    /// Whether any host memory of the user can be registered, at no cost worth saving: then it need not be staged.
+    pub user_memory: bool,
+    /// Whether puts land while neither side polls.
+    pub unattended: bool,
+}
+
+/// A wire. One object serves one rank of one communicator, and is used by one thread at a time.
+pub trait Transport: Send + Debug {
+    /// Its name in settings and messages, such as `tcp`.
+    fn name(&self) -> &'static str;
+
+    /// What it can do with this peer.
+    fn caps(&self, peer: Peer) -> Caps;
+
+    /// Allocates memory that peers may write once they have its key, zeroed, aligned to 64 bytes at least.
+    ///
+    /// # Errors
+    /// [`Error::Exhausted`] or [`Error::System`].
+    fn alloc(&mut self, len: usize) -> Result<(Region, Memory)>;
+
+    /// Makes memory of the user a region: puts may be sent from it, and peers that get its key may write it.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] when this memory cannot be registered here: the caller stages then.
+    ///
+    /// # Safety
+    /// Until `release` returns, `memory` stays mapped, and no Rust reference into it is alive while a peer may write
+    /// it or a put reads it.
+    unsafe fn register(&mut self, memory: Memory) -> Result<Region>;
+
+    /// Ends a region of `alloc` or `register`. Frames of peers that still name it are refused from here on.
+    fn release(&mut self, region: Region);
+
+    /// What peer `to` needs to write into a region; `None` when it cannot.
+    fn key(&self, region: Region, to: Peer) -> Option<Card>;
+
+    /// Makes a peer's region writable here. The peer must be up.
+    ///
+    /// # Errors
+    /// [`Error::BadCard`], [`Error::Protocol`], [`Error::System`].
+    fn import(&mut self, of: Peer, key: &Card) -> Result<RemoteRegion>;
+
+    /// Ends an import. The peer's memory is not written through it afterwards.
+    fn forget(&mut self, region: RemoteRegion);
+
+    /// The peer's memory itself, where this process can address it: bytes may then be written there by whatever means,
+    /// and published by a put with empty head and body on any flow, posted after they were written.
+    fn window(&self, region: RemoteRegion) -> Option<Memory>;
+
+    /// Where peers find this object; what they give to `connect`.
+    fn address(&self) -> Card;
+
+    /// Starts to connect to a peer: both sides must. Done when [`Event::Up`] comes, which carries the other side's
+    /// `hello`. Called once per peer.
+    ///
+    /// # Errors
+    /// [`Error::BadCard`], or what the first step of connecting met.
+    fn connect(&mut self, peer: Peer, address: &Card, hello: &Card) -> Result<()>;
+
+    /// A new counter, at 0, that `from` (and nobody else) will bump. Its number may travel to `from` in a card.
+    ///
+    /// # Errors
+    /// [`Error::Exhausted`].
+    fn counter(&mut self, from: Peer) -> Result<Signal>;
+
+    /// Posts a put to a peer that is up.
+    ///
+    /// # Errors
+    /// [`Full`]: poll and try again.
+    fn put(&mut self, put: &Put<'_>) -> std::result::Result<Posted, Full>;
+
+    /// Moves on as far as possible without waiting, and appends what happened to `events`.
+    fn poll(&mut self, events: &mut Vec<Event>);
+
+    /// How often a counter was bumped. Never goes down. An acquire load where the counter is in shared memory.
+    fn arrived(&self, signal: Signal) -> u64;
+
+    /// Makes arrived bytes of a region readable by whoever reads them next.
+    fn acquire(&mut self, bytes: Span);
+
+    /// The descriptor that becomes readable when, after `arm` returned true, something may have happened. `None`
+    /// when there is nothing to sleep on (the simulated transport).
+    fn doorbell(&self) -> Option<RawFd>;
+
+    /// Prepares to sleep on `doorbell`: false when something has happened already and the caller must poll instead.
+    fn arm(&mut self) -> bool;
+}

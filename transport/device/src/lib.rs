@@ -1,1 +1,216 @@
-//! Placeholder.
+//! Whose memory it is, and who may touch it.
+//!
+//! All user memory is copied and reduced through a [`Device`]: the executor itself never dereferences it. The host
+//! is one device ([`host`]), whose work is done when [`Queue::submit`] returns; others queue work and are polled.
+//! [`software`] is an NPU made of a thread, whose memory the CPU executor cannot dereference: it runs in every test,
+//! so that no shortcut creeps in.
+//!
+//! This crate knows nothing of ranks, plans or wires.
+
+mod dtype;
+pub mod host;
+mod memory;
+pub mod software;
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+pub use crate::dtype::{Bf16, Dtype, F8E4M3, F8E5M2, F16};
+pub use crate::memory::{Memory, Space};
+
+/// What can go wrong on a device.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The device has no room for an allocation.
+    #[error("device {device} cannot allocate {len} bytes")]
+    OutOfMemory {
+        /// Name of the device.
+        device: String,
+        /// Bytes asked for.
+        len: usize,
+    },
+    /// Memory was named that is not an allocation of this device.
+    #[error("{address:#x} is not memory of device {device}")]
+    NotMine {
+        /// Name of the device.
+        device: String,
+        /// First byte of the memory.
+        address: usize,
+    },
+    /// The device has no such operation on this type.
+    #[error("device {device} cannot {what} on {dtype}")]
+    Unsupported {
+        /// Name of the device.
+        device: String,
+        /// The operation.
+        what: &'static str,
+        /// The data type.
+        dtype: Dtype,
+    },
+    /// A system call failed.
+    #[error("{call}")]
+    System {
+        /// Name of the call.
+        call: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The device stopped serving its queues.
+    #[error("device {device} is gone")]
+    Gone {
+        /// Name of the device.
+        device: String,
+    },
+}
+
+/// Result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A device whose memory collectives may read and write.
+pub trait Device: Send + Sync + Debug {
+    /// Name for people, such as `host` or `npu-software`.
+    fn name(&self) -> &str;
+
+    /// The space that the memory of this device is in.
+    fn space(&self) -> Space;
+
+    /// Allocates `len` bytes (at least 1), aligned to 64 bytes or more.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] or [`Error::System`].
+    fn alloc(&self, len: usize) -> Result<Memory>;
+
+    /// Gives back what [`Device::alloc`] returned.
+    ///
+    /// # Errors
+    /// [`Error::NotMine`] when `memory` is not a whole allocation of this device.
+    ///
+    /// # Safety
+    /// Nobody uses the memory any more: no work on it is queued, and no peer may write it.
+    unsafe fn free(&self, memory: Memory) -> Result<()>;
+
+    /// The pointer query: whether `address` lies in memory of this device. The host answers no to everything: what no
+    /// other device owns is the host's.
+    fn owns(&self, address: *const u8) -> bool;
+
+    /// Opens a queue of work. Queues are independent of one another.
+    ///
+    /// # Errors
+    /// [`Error::System`] or [`Error::Gone`].
+    fn queue(&self) -> Result<Box<dyn Queue>>;
+}
+
+/// A queue of work on one device. Work completes in the order of submission.
+pub trait Queue: Send + Debug {
+    /// Queues `work` and returns its number, counted from 1. Work numbered `k` is done when [`Queue::completed`] is at
+    /// least `k`. Memory in [`Space::Host`] may be named by work on any device (as a DMA engine reads host memory).
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`], [`Error::Gone`].
+    ///
+    /// # Safety
+    /// Until the work is done, all memory it names stays valid, nobody writes what it reads, and nobody touches what it
+    /// writes. Sources may equal the destination exactly; they may not overlap it otherwise.
+    unsafe fn submit(&mut self, work: &Work<'_>) -> Result<u64>;
+
+    /// How much of the submitted work is done. Never goes down; never blocks.
+    ///
+    /// # Errors
+    /// [`Error::Gone`] when the device stopped serving this queue.
+    fn completed(&mut self) -> Result<u64>;
+}
+
+/// One piece of work for a [`Queue`].
+#[derive(Debug)]
+pub enum Work<'a> {
+    /// `dst = src`, byte by byte; both of the same length.
+    Copy {
+        /// What is read.
+        src: Memory,
+        /// What is written.
+        dst: Memory,
+    },
+    /// `dst[i] = srcs[0][i] op srcs[1][i] op ...`, in the order of `srcs`. All of the same length, a multiple of the
+    /// element size. With more than two sources, sums of 8-bit and 16-bit floating-point types accumulate in `f32` and
+    /// are rounded once.
+    Reduce {
+        /// The sources, at least one.
+        srcs: &'a [Memory],
+        /// What is written; it may be one of the sources.
+        dst: Memory,
+        /// Type of the elements.
+        dtype: Dtype,
+        /// How two elements become one.
+        by: &'a Combine,
+    },
+    /// `dst[i] = src[i] scaled`; both of the same length, a multiple of the element size.
+    Scale {
+        /// What is read.
+        src: Memory,
+        /// What is written; it may be `src`.
+        dst: Memory,
+        /// Type of the elements.
+        dtype: Dtype,
+        /// By how much.
+        by: Scale,
+    },
+}
+
+/// How two elements become one. Every operation is commutative; floating-point sums and products are not associative,
+/// so the plan fixes their order.
+#[derive(Clone, Debug)]
+pub enum Combine {
+    /// Sum; integers wrap.
+    Sum,
+    /// Product; integers wrap.
+    Prod,
+    /// Minimum; NaN if either is NaN, as in NCCL.
+    Min,
+    /// Maximum; NaN if either is NaN, as in NCCL.
+    Max,
+    /// Bitwise and; integers only.
+    BitAnd,
+    /// Bitwise or; integers only.
+    BitOr,
+    /// Bitwise exclusive or; integers only.
+    BitXor,
+    /// A function of the user.
+    Custom(Custom),
+}
+
+impl Combine {
+    /// Whether the operation is defined on the type: bitwise operations are not on floating-point types.
+    pub fn serves(&self, dtype: Dtype) -> bool {
+        match self {
+            Self::BitAnd | Self::BitOr | Self::BitXor => !dtype.is_float(),
+            Self::Sum | Self::Prod | Self::Min | Self::Max | Self::Custom(_) => true,
+        }
+    }
+}
+
+/// A reduction that the user registered: called with the elements to add and the elements to add them to.
+#[derive(Clone)]
+pub struct Custom(pub Arc<CustomFn>);
+
+/// The function behind [`Custom`]: `inout[i] = source[i] op inout[i]`. Both slices have the same length, a multiple of
+/// the element size; they need not be aligned to the element.
+pub type CustomFn = dyn Fn(&[u8], &mut [u8], Dtype) + Send + Sync;
+
+impl Debug for Custom {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Custom")
+    }
+}
+
+/// By how much [`Work::Scale`] scales.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Scale {
+    /// Multiply by a factor. `f64` computes in `f64`, every other floating-point type in `f32` with one rounding;
+    /// integers multiply by the factor converted to their type, and wrap.
+    By(f64),
+    /// Multiply integers by a factor, wrapping, taken as the bits of the type (sign-extended to 64 bits).
+    ByInteger(i64),
+    /// Divide by a count. Floating-point types divide in the precision of [`Scale::By`]; integers truncate towards zero.
+    Over(u32),
+}

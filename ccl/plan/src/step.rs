@@ -1,0 +1,103 @@
+//! Steps: what one rank does, in order.
+
+/// Number of a member of a communicator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Rank(pub u32);
+
+/// Which buffer of a rank.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Buf {
+    /// What the caller gives. Never written, unless the call is in place and the chunk is one of `Output` too.
+    Input,
+    /// What the caller gets.
+    Output,
+    /// Room of the executor's, for one pass.
+    Scratch,
+}
+
+/// A run of chunks of one buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Chunks {
+    /// The buffer.
+    pub buf: Buf,
+    /// The first chunk.
+    pub first: u32,
+    /// How many; 0 only for a message without data (a barrier's).
+    pub len: u32,
+}
+
+/// `len` chunks of the input from `first`.
+pub const fn input(first: u32, len: u32) -> Chunks {
+    Chunks { buf: Buf::Input, first, len }
+}
+
+/// `len` chunks of the output from `first`.
+pub const fn output(first: u32, len: u32) -> Chunks {
+    Chunks { buf: Buf::Output, first, len }
+}
+
+/// `len` chunks of the scratch from `first`.
+pub const fn scratch(first: u32, len: u32) -> Chunks {
+    Chunks { buf: Buf::Scratch, first, len }
+}
+
+/// One step of one rank on one lane. The k-th `Send` on an edge meets the k-th receive on it; there are no tags.
+///
+/// A message is the bytes of its chunks, one after the other. In a pass in which those chunks are all empty, the
+/// message is not sent and not awaited (both sides see it); a message of no chunks always is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// Send chunks. The step is done when the message is posted: the source may still be read after it, and the
+    /// executor holds back a later step that would overwrite it.
+    Send {
+        /// To whom.
+        to: Rank,
+        /// What.
+        src: Chunks,
+    },
+    /// Receive chunks: `dst = message`.
+    Recv {
+        /// From whom.
+        from: Rank,
+        /// Where to.
+        dst: Chunks,
+    },
+    /// Receive and reduce: `dst = with op message`.
+    RecvReduce {
+        /// From whom.
+        from: Rank,
+        /// The local operand; as long as `dst`, and often `dst` itself.
+        with: Chunks,
+        /// Where to.
+        dst: Chunks,
+    },
+    /// `dst = src`. Nothing to do when the call is in place and both are the same memory.
+    Copy {
+        /// What.
+        src: Chunks,
+        /// Where to; as long as `src`.
+        dst: Chunks,
+    },
+    /// `dst = srcs[0] op srcs[1] op ...`, in that order, rounded once.
+    Reduce {
+        /// The sources.
+        srcs: Sources,
+        /// Where to.
+        dst: Chunks,
+    },
+}
+
+/// Sources of a [`Step::Reduce`]: `groups` operands, each as long as the destination. Operand `at` is `own`; the
+/// others are runs of the scratch: operand `g` begins at scratch chunk `first + g * len`, so that there is a hole for
+/// operand `at`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Sources {
+    /// Scratch chunk at which operand 0 begins (or would).
+    pub first: u32,
+    /// Number of operands.
+    pub groups: u32,
+    /// Which operand is `own`.
+    pub at: u32,
+    /// The operand that is not in the scratch.
+    pub own: Chunks,
+}

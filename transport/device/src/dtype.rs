@@ -1,0 +1,116 @@
+//! Data types of elements. The numbers are NCCL's (`ncclDataType_t` of 2.24 and later), so that a C caller's value
+//! needs no table.
+
+use std::fmt;
+
+/// Type of the elements of a buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Dtype {
+    /// Signed 8-bit integer.
+    Int8 = 0,
+    /// Unsigned 8-bit integer.
+    Uint8 = 1,
+    /// Signed 32-bit integer.
+    Int32 = 2,
+    /// Unsigned 32-bit integer.
+    Uint32 = 3,
+    /// Signed 64-bit integer.
+    Int64 = 4,
+    /// Unsigned 64-bit integer.
+    Uint64 = 5,
+    /// IEEE 754 binary16.
+    F16 = 6,
+    /// IEEE 754 binary32.
+    F32 = 7,
+    /// IEEE 754 binary64.
+    F64 = 8,
+    /// The upper half of a binary32.
+    Bf16 = 9,
+    /// OCP 8-bit floating point, 4 bits of exponent, 3 of mantissa, no infinities (E4M3).
+    F8E4M3 = 10,
+    /// OCP 8-bit floating point, 5 bits of exponent, 2 of mantissa (E5M2).
+    F8E5M2 = 11,
+}
+
+impl Dtype {
+    /// Every type, in the order of the numbers.
+    pub const ALL: [Self; 12] = [
+        Self::Int8,
+        Self::Uint8,
+        Self::Int32,
+        Self::Uint32,
+        Self::Int64,
+        Self::Uint64,
+        Self::F16,
+        Self::F32,
+        Self::F64,
+        Self::Bf16,
+        Self::F8E4M3,
+        Self::F8E5M2,
+    ];
+
+    /// Size of one element in bytes.
+    pub const fn size(self) -> usize {
+        match self {
+            Self::Int8 | Self::Uint8 | Self::F8E4M3 | Self::F8E5M2 => 1,
+            Self::F16 | Self::Bf16 => 2,
+            Self::Int32 | Self::Uint32 | Self::F32 => 4,
+            Self::Int64 | Self::Uint64 | Self::F64 => 8,
+        }
+    }
+
+    /// Whether it is a floating-point type.
+    pub const fn is_float(self) -> bool {
+        matches!(self, Self::F16 | Self::F32 | Self::F64 | Self::Bf16 | Self::F8E4M3 | Self::F8E5M2)
+    }
+
+    /// The type of a number, if there is one.
+    pub fn from_number(number: u32) -> Option<Self> {
+        Self::ALL.get(usize::try_from(number).ok()?).copied()
+    }
+
+    /// Its name in nccl-tests (`-d`): `int8`, `half`, `float`, ...
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Int8 => "int8",
+            Self::Uint8 => "uint8",
+            Self::Int32 => "int32",
+            Self::Uint32 => "uint32",
+            Self::Int64 => "int64",
+            Self::Uint64 => "uint64",
+            Self::F16 => "half",
+            Self::F32 => "float",
+            Self::F64 => "double",
+            Self::Bf16 => "bfloat16",
+            Self::F8E4M3 => "f8e4m3",
+            Self::F8E5M2 => "f8e5m2",
+        }
+    }
+}
+
+impl fmt::Display for Dtype {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// IEEE 754 binary16, as its bits (stable Rust has no such type).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct F16(pub u16);
+
+/// bfloat16, as its bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Bf16(pub u16);
+
+/// OCP E4M3, as its bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct F8E4M3(pub u8);
+
+/// OCP E5M2, as its bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct F8E5M2(pub u8);

@@ -1,0 +1,1 @@
+//! The host: memory that the CPU may dereference.
