@@ -1,0 +1,1 @@
+//! The suite of properties that every transport keeps.

@@ -1,0 +1,1 @@
+//! A transport within one process, with a clock that only its driver moves.
