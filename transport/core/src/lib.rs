@@ -13,6 +13,7 @@
 
 pub mod conformance;
 mod fabric;
+mod memory;
 pub mod proof;
 pub mod simulated;
 
