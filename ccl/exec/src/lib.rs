@@ -1,1 +1,327 @@
-//! Placeholder.
+//! The executor: runs the steps of a plan over one transport, whatever the plan, the transport and the device.
+//!
+//! ```text
+//!   Call ---> one Run per lane ---> edges: slots and credits ---> Transport: put + signal
+//!                 |                                                    (pool, tcp, simulated, ...)
+//!                 +---------> Device queue: copies and reductions
+//! ```
+//!
+//! A *lane* is a queue of runs, done one after the other; lanes go on side by side. [`Executor::poll`] moves all of
+//! them as far as it can and returns: nothing here blocks, spawns, or reads a clock to decide anything.
+//!
+//! A message goes through a *slot* of the receiver, or, when it is long and the receiver's buffer can be written by the
+//! peer, *lands* directly in it: the receiver then grants that at the start of the call.
+
+mod error;
+mod geometry;
+mod link;
+mod machine;
+mod plan;
+mod recorder;
+mod run;
+mod slot;
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+
+use dure_device::{Combine, Dtype, Memory, Queue, Space};
+use dure_plan::{Rank, Step};
+use dure_transport::{Card, Peer, Region, Transport};
+
+pub use crate::error::Error;
+pub use crate::geometry::{Geometry, Layout, Layouts};
+pub use crate::link::Settings;
+use crate::machine::{Cover, Machine};
+pub use crate::plan::Plan;
+pub use crate::recorder::{Event, Recorder};
+use crate::run::{Buffer, CallState, Progress, Run};
+
+/// One call of a collective (or one message): a plan, and what it works on.
+#[derive(Debug)]
+pub struct Call {
+    /// This rank's steps. It has at most as many lanes as [`Settings::lanes`].
+    pub plan: Arc<Plan>,
+    /// Where the blocks of the buffers are.
+    pub layouts: Layouts,
+    /// What is read. At least as long as the input layout's extent.
+    pub input: Memory,
+    /// What is written. At least as long as the output layout's extent.
+    pub output: Memory,
+    /// Type of the elements.
+    pub dtype: Dtype,
+    /// How elements are combined, where the collective does.
+    pub combine: Combine,
+    /// The same on all ranks that make the same call, different (as far as 32 bits go) otherwise.
+    pub digest: u32,
+}
+
+/// Which lane a call takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Track {
+    /// The collective lanes, after the collectives submitted before.
+    Collective,
+    /// The message lane to a peer, after the messages submitted to it before.
+    To(Rank),
+    /// The message lane from a peer, after the messages submitted from it before.
+    From(Rank),
+}
+
+/// What a lane waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Digest of the call.
+    pub digest: u32,
+    /// The lane.
+    pub lane: u16,
+    /// The pass.
+    pub pass: u32,
+    /// Number of the step in the plan.
+    pub at: u32,
+    /// The step; `None` when all are done and only sources are still read by the transport.
+    pub step: Option<Step>,
+}
+
+impl Waiting {
+    /// The peer that the step is with.
+    pub fn peer(&self) -> Option<u32> {
+        match self.step? {
+            Step::Send { to: peer, .. }
+            | Step::Recv { from: peer, .. }
+            | Step::RecvReduce { from: peer, .. } => Some(peer.0),
+            Step::Copy { .. } | Step::Reduce { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "lane {} pass {} step {}: ", self.lane, self.pass, self.at)?;
+        match self.step {
+            Some(step) => write!(f, "{step:?}"),
+            None => f.write_str("its last messages leave"),
+        }
+    }
+}
+
+/// One rank's executor: its transport, its links to peers, and the calls that are under way.
+#[derive(Debug)]
+pub struct Executor {
+    machine: Machine,
+    lanes: Vec<VecDeque<Run>>,
+    to: HashMap<u32, VecDeque<Run>>,
+    from: HashMap<u32, VecDeque<Run>>,
+    /// Regions that the user registered.
+    registered: Vec<(Memory, Region)>,
+    /// Regions that end when the executor is idle.
+    passing: Vec<Region>,
+    /// Whether some peer is reached by a transport that registers any memory at no cost.
+    registers_all: bool,
+    next_run: u64,
+}
+
+impl Executor {
+    /// An executor over `net`. `addresses[r]` is the transport's address of rank `r`; `queues` does the work in each
+    /// space, that of the host among them.
+    pub fn new(
+        net: Box<dyn Transport>,
+        addresses: Box<[Card]>,
+        settings: Settings,
+        queues: Vec<(Space, Box<dyn Queue>)>,
+    ) -> Self {
+        let peers = u32::try_from(addresses.len()).expect("ranks are counted in 32 bits");
+        let registers_all = (0..peers).any(|peer| net.caps(Peer(peer)).user_memory);
+        Self {
+            machine: Machine::new(net, addresses, settings, queues),
+            lanes: (0..settings.lanes).map(|_| VecDeque::new()).collect(),
+            to: HashMap::new(),
+            from: HashMap::new(),
+            registered: Vec::new(),
+            passing: Vec::new(),
+            registers_all,
+            next_run: 0,
+        }
+    }
+
+    /// The settings that it was made with.
+    pub fn settings(&self) -> Settings {
+        self.machine.settings
+    }
+
+    /// The transport.
+    pub fn transport(&mut self) -> &mut dyn Transport {
+        &mut *self.machine.net
+    }
+
+    /// Puts a call in its lanes. It is done when [`Executor::is_idle`] says that nothing is left.
+    ///
+    /// # Errors
+    /// [`Error::SlotTooSmall`], [`Error::NoMemory`]: nothing was started.
+    ///
+    /// # Safety
+    /// The memory of the call stays valid, and nobody else writes it or reads the output, until the executor is idle,
+    /// has failed and is dropped, or is dropped.
+    #[allow(unsafe_code, reason = "buffers of a call are raw memory until it is done")]
+    pub unsafe fn submit(&mut self, call: Call, track: Track) -> Result<(), Error> {
+        let (shape, slot) = (call.plan.shape, self.machine.settings.slot_bytes);
+        let plan_lanes =
+            u16::try_from(call.plan.lanes.len()).expect("lanes are counted in 16 bits");
+        let geometries: Vec<Geometry> = (0..plan_lanes)
+            .map(|lane| Geometry::new(call.layouts.clone(), shape, slot, lane, plan_lanes))
+            .collect::<Result<_, _>>()?;
+        if track == Track::Collective {
+            for (lane, geometry) in geometries.iter().enumerate() {
+                self.machine.scratch(lane, geometry.scratch_bytes(shape.scratch))?;
+            }
+        }
+        let space = if call.output.len > 0 && call.output.space != Space::Host {
+            call.output.space
+        } else {
+            call.input.space
+        };
+        let queue = self
+            .machine
+            .queues
+            .iter()
+            .position(|(s, _)| *s == space)
+            .expect("every space has its queue");
+        // SAFETY: this function's contract.
+        let input = unsafe { self.buffer(call.input) };
+        // SAFETY: this function's contract.
+        let output = unsafe { self.buffer(call.output) };
+        let state = CallState {
+            plan: call.plan,
+            input,
+            output,
+            dtype: call.dtype,
+            combine: call.combine,
+            digest: call.digest,
+            queue,
+        };
+        for (index, geometry) in geometries.into_iter().enumerate() {
+            self.next_run += 1;
+            let message_lane = self.lanes.len();
+            let (lane, runs) = match track {
+                Track::Collective => (index, &mut self.lanes[index]),
+                Track::To(peer) => (message_lane, self.to.entry(peer.0).or_default()),
+                Track::From(peer) => (message_lane, self.from.entry(peer.0).or_default()),
+            };
+            runs.push_back(Run::new(state.clone(), index, lane, geometry, self.next_run));
+        }
+        Ok(())
+    }
+
+    /// Finds the region of some memory, or makes one that ends with the calls under way.
+    ///
+    /// # Safety
+    /// As [`Executor::submit`].
+    #[allow(unsafe_code, reason = "as for submit")]
+    unsafe fn buffer(&mut self, memory: Memory) -> Buffer {
+        let known = self.registered.iter().find(|(whole, _)| whole.contains(memory));
+        let cover = match known {
+            Some((whole, region)) => {
+                Some(Cover { region: *region, offset: (memory.address() - whole.address()) as u64 })
+            }
+            None if self.registers_all && memory.len > 0 && memory.space == Space::Host => {
+                // SAFETY: this function's contract; the region is released when the executor is idle.
+                let region = unsafe { self.machine.register(memory) };
+                self.passing.extend(region);
+                region.map(|region| Cover { region, offset: 0 })
+            }
+            None => None,
+        };
+        Buffer { memory, cover }
+    }
+
+    /// Makes memory known to the transport for all calls to come. `None` when the transport does not take it, and it
+    /// will be staged.
+    ///
+    /// # Safety
+    /// As [`Transport::register`], until [`Executor::deregister`].
+    #[allow(unsafe_code, reason = "memory of the user")]
+    pub unsafe fn register(&mut self, memory: Memory) -> Option<Region> {
+        // SAFETY: this function's contract.
+        let region = unsafe { self.machine.register(memory) }?;
+        self.registered.push((memory, region));
+        Some(region)
+    }
+
+    /// Ends a registration.
+    pub fn deregister(&mut self, region: Region) {
+        self.registered.retain(|(_, r)| *r != region);
+        self.machine.net.release(region);
+    }
+
+    /// Allocates memory that peers can write where they can reach it at all; known to the transport like memory that
+    /// was registered.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`].
+    pub fn alloc(&mut self, len: usize) -> Result<(Region, Memory), Error> {
+        let (region, memory) = self
+            .machine
+            .net
+            .alloc(len)
+            .map_err(|source| Error::NoMemory { what: "memory that the user asked for", source })?;
+        self.registered.push((memory, region));
+        Ok((region, memory))
+    }
+
+    /// Moves everything as far as it goes, and says whether anything moved.
+    ///
+    /// # Errors
+    /// After an error the executor is of no use any more.
+    pub fn poll(&mut self) -> Result<bool, Error> {
+        let mut moved = self.machine.poll()?;
+        for runs in self.lanes.iter_mut().chain(self.to.values_mut()).chain(self.from.values_mut())
+        {
+            while let Some(run) = runs.front_mut() {
+                match run.poll(&mut self.machine)? {
+                    Progress::Done => {
+                        runs.pop_front();
+                        moved = true;
+                    }
+                    Progress::Moved => {
+                        moved = true;
+                        break;
+                    }
+                    Progress::Stuck => break,
+                }
+            }
+        }
+        if !self.passing.is_empty() && self.is_idle() {
+            for region in self.passing.drain(..) {
+                self.machine.net.release(region);
+            }
+        }
+        Ok(moved)
+    }
+
+    /// Whether every call that was submitted is done.
+    pub fn is_idle(&self) -> bool {
+        self.lanes.iter().chain(self.to.values()).chain(self.from.values()).all(VecDeque::is_empty)
+    }
+
+    /// What each lane waits for now.
+    pub fn waiting(&self) -> impl Iterator<Item = Waiting> {
+        let lanes = self.lanes.iter().enumerate();
+        let messages =
+            self.to.values().chain(self.from.values()).map(|runs| (self.lanes.len(), runs));
+        lanes.chain(messages).filter_map(|(lane, runs)| {
+            let (digest, pass, at, step) = runs.front()?.position();
+            let lane = u16::try_from(lane).expect("lanes are counted in 16 bits");
+            let at = u32::try_from(at).expect("steps are counted in 32 bits");
+            Some(Waiting { digest, lane, pass, at, step })
+        })
+    }
+
+    /// The flight recorders, lane by lane; the last is that of messages.
+    pub fn recorders(&self) -> &[Recorder] {
+        &self.machine.recorders
+    }
+
+    /// Peers that this rank has connected to so far.
+    pub fn connected(&self) -> usize {
+        self.machine.links()
+    }
+}

@@ -1,0 +1,265 @@
+//! What all runs of an executor share: the transport, the links, the device queues and the memory in flight.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use dure_device::{Memory, Queue, Space, Work};
+use dure_transport::{Card, Event, Region, Span, Token, Transport};
+
+use crate::link::{Link, Settings};
+use crate::recorder::Recorder;
+use crate::{Error, slot};
+
+/// The region that some memory is part of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cover {
+    pub(crate) region: Region,
+    /// First byte of the memory in the region.
+    pub(crate) offset: u64,
+}
+
+/// A source that the transport still reads.
+#[derive(Debug)]
+struct Held {
+    token: Token,
+    run: u64,
+    memory: Vec<Memory>,
+    staging: Option<usize>,
+}
+
+/// Memory of the transport's that messages are sent from when it cannot send from where they are.
+#[derive(Debug)]
+pub(crate) struct Staging {
+    pub(crate) region: Region,
+    pub(crate) memory: Memory,
+    free: bool,
+}
+
+/// Scratch of one lane.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scratch {
+    pub(crate) region: Region,
+    pub(crate) memory: Memory,
+}
+
+#[derive(Debug)]
+pub(crate) struct Machine {
+    pub(crate) net: Box<dyn Transport>,
+    pub(crate) settings: Settings,
+    addresses: Box<[Card]>,
+    links: HashMap<u32, Link>,
+    pub(crate) queues: Vec<(Space, Box<dyn Queue>)>,
+    pub(crate) scratch: Vec<Option<Scratch>>,
+    staging: Vec<Staging>,
+    held: Vec<Held>,
+    /// Links and lanes whose credits could not be given back yet.
+    owed: Vec<(u32, usize)>,
+    next_token: u64,
+    events: Vec<Event>,
+    pub(crate) recorders: Vec<Recorder>,
+    /// Room for the segments of the current step.
+    pub(crate) segments: Vec<Range<u64>>,
+}
+
+impl Machine {
+    pub(crate) fn new(
+        net: Box<dyn Transport>,
+        addresses: Box<[Card]>,
+        settings: Settings,
+        queues: Vec<(Space, Box<dyn Queue>)>,
+    ) -> Self {
+        let lanes = usize::from(settings.lanes) + 1;
+        let epoch = std::time::Instant::now();
+        Self {
+            net,
+            settings,
+            addresses,
+            links: HashMap::new(),
+            queues,
+            scratch: (0..lanes).map(|_| None).collect(),
+            staging: Vec::new(),
+            held: Vec::new(),
+            owed: Vec::new(),
+            next_token: 0,
+            events: Vec::new(),
+            recorders: (0..lanes).map(|_| Recorder::new(epoch)).collect(),
+            segments: Vec::new(),
+        }
+    }
+
+    /// Lets the transport move, and handles what happened. True when something did.
+    pub(crate) fn poll(&mut self) -> Result<bool, Error> {
+        let mut events = std::mem::take(&mut self.events);
+        self.net.poll(&mut events);
+        let moved = !events.is_empty();
+        for event in events.drain(..) {
+            match event {
+                Event::Up { peer, hello } => {
+                    let (link, net) = self.link_and_net(peer.0);
+                    link.up(net, &hello)?;
+                }
+                Event::Lost { peer, error } => {
+                    if let Some(link) = self.links.get_mut(&peer.0) {
+                        link.lose(error);
+                    }
+                }
+                Event::Sent(token) => self.release(token),
+            }
+        }
+        self.events = events;
+        let net = &mut *self.net;
+        let links = &mut self.links;
+        self.owed.retain(|(peer, lane)| {
+            links.get_mut(peer).is_some_and(|link| !link.give_credits(net, *lane))
+        });
+        Ok(moved)
+    }
+
+    /// Starts to connect to a peer, if that was not done.
+    pub(crate) fn connect(&mut self, peer: u32) -> Result<(), Error> {
+        if !self.links.contains_key(&peer) {
+            let link =
+                Link::open(&mut *self.net, peer, &self.addresses[peer as usize], self.settings)?;
+            self.links.insert(peer, link);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn link(&mut self, peer: u32) -> &mut Link {
+        self.links.get_mut(&peer).expect("a run connects to its peers when it starts")
+    }
+
+    pub(crate) fn link_and_net(&mut self, peer: u32) -> (&mut Link, &mut dyn Transport) {
+        (
+            self.links.get_mut(&peer).expect("a run connects to its peers when it starts"),
+            &mut *self.net,
+        )
+    }
+
+    /// The slot of the next message of a peer was read, or its message landed elsewhere.
+    pub(crate) fn take(&mut self, peer: u32, lane: usize, in_slot: bool) {
+        let (link, net) = self.link_and_net(peer);
+        link.take(lane, in_slot);
+        if !link.give_credits(net, lane) {
+            self.owed.push((peer, lane));
+        }
+    }
+
+    /// Gives work to a device.
+    ///
+    /// # Safety
+    /// As [`Queue::submit`].
+    #[allow(unsafe_code, reason = "the one place where work is given to devices")]
+    pub(crate) unsafe fn submit(&mut self, queue: usize, work: &Work<'_>) -> Result<u64, Error> {
+        // SAFETY: the caller promises what the queue asks for.
+        Ok(unsafe { self.queues[queue].1.submit(work) }?)
+    }
+
+    /// Makes `memory` known to the transport, where the transport can use it at no cost.
+    ///
+    /// # Safety
+    /// As [`Transport::register`].
+    #[allow(
+        unsafe_code,
+        reason = "the one place where memory of the user is given to the transport"
+    )]
+    pub(crate) unsafe fn register(&mut self, memory: Memory) -> Option<Region> {
+        // SAFETY: the caller promises what the transport asks for.
+        unsafe { self.net.register(memory) }.ok()
+    }
+
+    /// Scratch of at least `bytes` bytes for a lane.
+    pub(crate) fn scratch(&mut self, lane: usize, bytes: u64) -> Result<(), Error> {
+        let bytes = usize::try_from(bytes).expect("scratch is a few slots long");
+        if bytes == 0 || self.scratch[lane].is_some_and(|s| s.memory.len >= bytes) {
+            return Ok(());
+        }
+        if let Some(old) = self.scratch[lane].take() {
+            self.net.release(old.region);
+        }
+        let (region, memory) = self
+            .net
+            .alloc(bytes)
+            .map_err(|source| Error::NoMemory { what: "the scratch of a lane", source })?;
+        self.scratch[lane] = Some(Scratch { region, memory });
+        Ok(())
+    }
+
+    /// A free staging buffer of a slot's size; `None` when all are in flight.
+    pub(crate) fn stage(&mut self) -> Result<Option<usize>, Error> {
+        if let Some(index) = self.staging.iter().position(|s| s.free) {
+            self.staging[index].free = false;
+            return Ok(Some(index));
+        }
+        if self.staging.len() >= self.settings.slots as usize * self.recorders.len() {
+            return Ok(None);
+        }
+        let (region, memory) = self
+            .net
+            .alloc(self.settings.slot_bytes as usize)
+            .map_err(|source| Error::NoMemory { what: "a staging buffer", source })?;
+        self.staging.push(Staging { region, memory, free: false });
+        Ok(Some(self.staging.len() - 1))
+    }
+
+    pub(crate) fn staging(&self, index: usize) -> &Staging {
+        &self.staging[index]
+    }
+
+    /// The first `bytes` bytes of a staging buffer, as the transport names them.
+    pub(crate) fn staged(&self, index: usize, bytes: u64) -> Span {
+        Span { region: self.staging[index].region, offset: 0, len: bytes }
+    }
+
+    /// A staging buffer may be used again.
+    pub(crate) fn unstage(&mut self, index: usize) {
+        self.staging[index].free = true;
+    }
+
+    pub(crate) fn next_token(&mut self) -> Token {
+        self.next_token += 1;
+        Token(self.next_token)
+    }
+
+    /// Remembers that the transport still reads `memory` (or a staging buffer) for the put of `token`.
+    pub(crate) fn hold(
+        &mut self,
+        token: Token,
+        run: u64,
+        memory: Vec<Memory>,
+        staging: Option<usize>,
+    ) {
+        self.held.push(Held { token, run, memory, staging });
+    }
+
+    fn release(&mut self, token: Token) {
+        if let Some(index) = self.held.iter().position(|h| h.token == token) {
+            if let Some(staging) = self.held.swap_remove(index).staging {
+                self.unstage(staging);
+            }
+        }
+    }
+
+    /// Whether the transport still reads something for a run.
+    pub(crate) fn holds(&self, run: u64) -> bool {
+        self.held.iter().any(|h| h.run == run)
+    }
+
+    /// Whether the transport still reads any of this memory.
+    pub(crate) fn is_held(&self, memory: Memory) -> bool {
+        self.held.iter().any(|h| h.memory.iter().any(|m| m.overlaps(memory)))
+    }
+
+    /// Reads the header of a message that has arrived.
+    #[allow(unsafe_code, reason = "reads what the peer has signalled")]
+    pub(crate) fn header(memory: Memory) -> slot::Header {
+        let at = memory.part(slot::Header::AT, slot::Header::BYTES);
+        // SAFETY: the message has arrived, and its slot is given back only after the header was read.
+        slot::Header::decode(unsafe { slot::read(at) })
+    }
+
+    /// How many links there are.
+    pub(crate) fn links(&self) -> usize {
+        self.links.len()
+    }
+}

@@ -1,0 +1,220 @@
+//! A rank's own steps, collected from an algorithm once and kept, with what can be known of them before any call.
+
+use std::collections::{HashMap, HashSet};
+
+use dure_plan::{Algorithm, Buf, Chunks, Collective, Rank, Shape, Step, World};
+
+/// Above this many ranks no message lands directly in the user's memory: finding out where would walk every peer's
+/// plan, and an all-to-all has as many peers as ranks.
+const LANDING_RANKS: u32 = 1024;
+
+/// In place of a chunk number: this message goes through a slot.
+const NO_LANDING: u32 = u32::MAX;
+
+/// One rank's steps on every lane.
+#[derive(Debug)]
+pub struct Plan {
+    /// How the algorithm cuts the buffers.
+    pub shape: Shape,
+    /// The steps, lane by lane.
+    pub(crate) lanes: Box<[LanePlan]>,
+}
+
+/// One rank's steps on one lane.
+#[derive(Debug)]
+pub(crate) struct LanePlan {
+    pub(crate) steps: Box<[Step]>,
+    /// For each send, the chunk of the receiver's output that the message may land in; `NO_LANDING` otherwise.
+    lands: Box<[u32]>,
+    /// Everybody this lane talks to, once.
+    pub(crate) peers: Box<[PeerUse]>,
+}
+
+/// What a lane does with one peer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PeerUse {
+    pub(crate) peer: u32,
+    /// What the first message to the peer carries, if all of them may land.
+    pub(crate) lands_out: Option<Chunks>,
+    /// Where the first message from the peer goes, if all of them may land.
+    pub(crate) lands_in: Option<Chunks>,
+}
+
+impl Plan {
+    /// The steps of rank `me`.
+    pub fn collect(what: Collective, world: &World, by: &dyn Algorithm, me: Rank) -> Self {
+        let shape = by.shape(what, world);
+        let landing = Landing { what, world, by, parts: shape.parts };
+        let lanes = (0..world.lanes).map(|lane| LanePlan::collect(&landing, me, lane)).collect();
+        Self { shape, lanes }
+    }
+
+    /// A message to (or from) one peer, outside any collective.
+    pub fn message(step: Step) -> Self {
+        let (peer, lands_out, lands_in) = match step {
+            Step::Send { to, src } => (to.0, Some(src), None),
+            Step::Recv { from, dst } => (from.0, None, Some(dst)),
+            Step::RecvReduce { .. } | Step::Copy { .. } | Step::Reduce { .. } => {
+                unreachable!("a message is a send or a receive")
+            }
+        };
+        let lane = LanePlan {
+            steps: Box::new([step]),
+            lands: Box::new([0]),
+            peers: Box::new([PeerUse { peer, lands_out, lands_in }]),
+        };
+        Self { shape: Shape { parts: 1, scratch: 0, run: 1 }, lanes: Box::new([lane]) }
+    }
+
+    /// A copy of the input to the output, outside any collective.
+    pub fn copy() -> Self {
+        let step = Step::Copy { src: dure_plan::input(0, 1), dst: dure_plan::output(0, 1) };
+        let lane = LanePlan {
+            steps: Box::new([step]),
+            lands: Box::new([NO_LANDING]),
+            peers: Box::new([]),
+        };
+        Self { shape: Shape { parts: 1, scratch: 0, run: 1 }, lanes: Box::new([lane]) }
+    }
+
+    /// Steps on all lanes.
+    pub fn steps(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.steps.len()).sum()
+    }
+}
+
+impl LanePlan {
+    fn collect(landing: &Landing<'_>, me: Rank, lane: u16) -> Self {
+        let steps: Box<[Step]> = landing.by.steps(landing.what, landing.world, me, lane).collect();
+        let (mut peers, mut index) = (Vec::<PeerUse>::new(), HashMap::new());
+        let mut place = |peer: Rank, peers: &mut Vec<PeerUse>| {
+            *index.entry(peer.0).or_insert_with(|| {
+                peers.push(PeerUse { peer: peer.0, lands_out: None, lands_in: None });
+                peers.len() - 1
+            })
+        };
+        let mut out: HashMap<u32, std::vec::IntoIter<u32>> = HashMap::new();
+        let arrivals = landing.of(me, lane, None);
+        let mut lands = vec![NO_LANDING; steps.len()];
+        for (i, step) in steps.iter().enumerate() {
+            match *step {
+                Step::Send { to, src } => {
+                    let at = place(to, &mut peers);
+                    let chunks = out.entry(to.0).or_insert_with(|| {
+                        let chunks = landing
+                            .of(to, lane, Some(me))
+                            .remove(&me.0)
+                            .flatten()
+                            .unwrap_or_default();
+                        if !chunks.is_empty() {
+                            peers[at].lands_out = Some(src);
+                        }
+                        chunks.into_iter()
+                    });
+                    lands[i] = chunks.next().unwrap_or(NO_LANDING);
+                }
+                Step::Recv { from, dst } | Step::RecvReduce { from, dst, .. } => {
+                    let at = place(from, &mut peers);
+                    if arrivals.get(&from.0).is_some_and(Option::is_some) {
+                        peers[at].lands_in.get_or_insert(dst);
+                    }
+                }
+                Step::Copy { .. } | Step::Reduce { .. } => {}
+            }
+        }
+        Self { steps, lands: lands.into(), peers: peers.into() }
+    }
+
+    /// The chunk of the receiver's output that the message of step `at` may land in.
+    pub(crate) fn lands(&self, at: usize) -> Option<u32> {
+        Some(self.lands[at]).filter(|chunk| *chunk != NO_LANDING)
+    }
+}
+
+/// Finds the messages that may land directly in the receiver's output at any time of the call: every message of the
+/// edge is a plain receive of one chunk of output that no earlier step of the receiver touches. Later passes touch
+/// other bytes, so one pass decides.
+struct Landing<'a> {
+    what: Collective,
+    world: &'a World,
+    by: &'a dyn Algorithm,
+    parts: u32,
+}
+
+impl Landing<'_> {
+    /// For each peer that `receiver` gets messages from (or only for `sender`), the chunks they land in, in order;
+    /// `None` where some message may not land.
+    fn of(
+        &self,
+        receiver: Rank,
+        lane: u16,
+        sender: Option<Rank>,
+    ) -> HashMap<u32, Option<Vec<u32>>> {
+        let mut found = HashMap::new();
+        if self.world.ranks > LANDING_RANKS {
+            return found;
+        }
+        let mut touched = HashSet::new();
+        let touch = |chunks: Chunks, touched: &mut HashSet<u32>| {
+            touched.extend(
+                (chunks.first..chunks.first + chunks.len)
+                    .filter_map(|c| self.in_output(chunks.buf, c, receiver)),
+            );
+        };
+        for step in self.by.steps(self.what, self.world, receiver, lane) {
+            match step {
+                Step::Send { src, .. } => touch(src, &mut touched),
+                Step::Recv { from, dst } => {
+                    let lands =
+                        dst.buf == Buf::Output && dst.len == 1 && !touched.contains(&dst.first);
+                    if sender.is_none_or(|s| s == from) {
+                        note(&mut found, from, lands.then_some(dst.first));
+                    }
+                    touch(dst, &mut touched);
+                }
+                Step::RecvReduce { from, with, dst } => {
+                    if sender.is_none_or(|s| s == from) {
+                        note(&mut found, from, None);
+                    }
+                    touch(with, &mut touched);
+                    touch(dst, &mut touched);
+                }
+                Step::Copy { src, dst } => {
+                    touch(src, &mut touched);
+                    touch(dst, &mut touched);
+                }
+                Step::Reduce { srcs, dst } => {
+                    touch(srcs.own, &mut touched);
+                    touch(dst, &mut touched);
+                }
+            }
+        }
+        found
+    }
+
+    /// The chunk of the output that a chunk is, when the call is in place.
+    fn in_output(&self, buf: Buf, chunk: u32, me: Rank) -> Option<u32> {
+        match (buf, self.what) {
+            (Buf::Output, _) => Some(chunk),
+            (Buf::Scratch, _) | (Buf::Input, Collective::AllToAll | Collective::Barrier) => None,
+            (
+                Buf::Input,
+                Collective::AllReduce | Collective::Broadcast { .. } | Collective::Reduce { .. },
+            ) => Some(chunk),
+            (Buf::Input, Collective::AllGather | Collective::Gather { .. }) => {
+                Some(me.0 * self.parts + chunk)
+            }
+            (Buf::Input, Collective::ReduceScatter | Collective::Scatter { .. }) => {
+                (chunk / self.parts == me.0).then_some(chunk % self.parts)
+            }
+        }
+    }
+}
+
+fn note(found: &mut HashMap<u32, Option<Vec<u32>>>, from: Rank, chunk: Option<u32>) {
+    let chunks = found.entry(from.0).or_insert_with(|| Some(Vec::new()));
+    match (chunks.as_mut(), chunk) {
+        (Some(list), Some(chunk)) => list.push(chunk),
+        _ => *chunks = None,
+    }
+}

@@ -1,0 +1,68 @@
+//! The flight recorder: the last events of each lane, always on, read when something went wrong.
+
+use std::time::Instant;
+
+/// Events kept per lane. A power of two, so that the position is a mask.
+const EVENTS: usize = 256;
+
+/// One event of a lane: a step that was done, or a call that began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Event {
+    /// Nanoseconds since the executor was made.
+    pub nanos: u64,
+    /// Digest of the call.
+    pub call: u32,
+    /// The pass.
+    pub pass: u32,
+    /// Number of the step in the plan; [`Event::BEGIN`] when the call began.
+    pub step: u32,
+    /// The peer of the step; `u32::MAX` when it has none.
+    pub peer: u32,
+    /// Bytes of the step.
+    pub bytes: u64,
+}
+
+impl Event {
+    /// In place of a step: the call began.
+    pub const BEGIN: u32 = u32::MAX;
+}
+
+/// A ring of the last events of one lane.
+#[derive(Debug)]
+pub struct Recorder {
+    epoch: Instant,
+    next: usize,
+    events: Box<[Event; EVENTS]>,
+}
+
+impl Recorder {
+    pub(crate) fn new(epoch: Instant) -> Self {
+        Self { epoch, next: 0, events: Box::new([Event::default(); EVENTS]) }
+    }
+
+    pub(crate) fn record(&mut self, mut event: Event) {
+        event.nanos = u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.events[self.next % EVENTS] = event;
+        self.next += 1;
+    }
+
+    /// The events that are still known, the oldest first.
+    pub fn events(&self) -> impl Iterator<Item = &Event> {
+        (self.next.saturating_sub(EVENTS)..self.next).map(|i| &self.events[i % EVENTS])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_events_are_kept_in_order() {
+        let mut recorder = Recorder::new(Instant::now());
+        for step in 0..600 {
+            recorder.record(Event { step, ..Event::default() });
+        }
+        let steps: Vec<u32> = recorder.events().map(|e| e.step).collect();
+        assert_eq!(steps, (344..600).collect::<Vec<_>>());
+    }
+}
