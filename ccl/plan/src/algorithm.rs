@@ -73,9 +73,11 @@ impl Collective {
     pub fn whole(self, ranks: u32) -> u32 {
         match self {
             Self::AllReduce | Self::Broadcast { .. } | Self::Reduce { .. } => 1,
-            Self::ReduceScatter | Self::AllGather | Self::AllToAll | Self::Gather { .. } | Self::Scatter { .. } => {
-                ranks
-            }
+            Self::ReduceScatter
+            | Self::AllGather
+            | Self::AllToAll
+            | Self::Gather { .. }
+            | Self::Scatter { .. } => ranks,
             Self::Barrier => 0,
         }
     }
@@ -88,10 +90,15 @@ impl Collective {
     /// The distinguished member, if there is one.
     pub fn root(self) -> Option<Rank> {
         match self {
-            Self::Broadcast { root } | Self::Reduce { root } | Self::Gather { root } | Self::Scatter { root } => {
-                Some(root)
-            }
-            Self::AllReduce | Self::ReduceScatter | Self::AllGather | Self::AllToAll | Self::Barrier => None,
+            Self::Broadcast { root }
+            | Self::Reduce { root }
+            | Self::Gather { root }
+            | Self::Scatter { root } => Some(root),
+            Self::AllReduce
+            | Self::ReduceScatter
+            | Self::AllGather
+            | Self::AllToAll
+            | Self::Barrier => None,
         }
     }
 

@@ -11,8 +11,14 @@
 //! block is run in *passes*: each pass covers a piece of every block, and cuts that piece into parts. A plan never
 //! sees passes or bytes.
 
+#![forbid(unsafe_code)]
+
 mod algorithm;
+mod algorithms;
+mod choose;
 mod step;
 
 pub use crate::algorithm::{Algorithm, Blocks, Collective, Refusal, Shape, Steps, World};
+pub use crate::algorithms::{algorithms, find};
+pub use crate::choose::{Choice, choose};
 pub use crate::step::{Buf, Chunks, Rank, Sources, Step, input, output, scratch};
