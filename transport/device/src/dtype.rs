@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use crate::small;
+
 /// Type of the elements of a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -95,22 +97,56 @@ impl fmt::Display for Dtype {
     }
 }
 
-/// IEEE 754 binary16, as its bits (stable Rust has no such type).
+/// IEEE 754 binary16, as its bits (stable Rust has no such type). Numbers too large become infinite.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct F16(pub u16);
 
-/// bfloat16, as its bits.
+/// bfloat16, as its bits. Numbers too large become infinite.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Bf16(pub u16);
 
-/// OCP E4M3, as its bits.
+/// OCP E4M3, as its bits. Numbers too large and infinities become the largest number, 448, as in CUDA's conversions
+/// (`__NV_SATFINITE`), which NCCL uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct F8E4M3(pub u8);
 
-/// OCP E5M2, as its bits.
+/// OCP E5M2, as its bits. Numbers too large and infinities become the largest number, 57344, as in CUDA's conversions
+/// (`__NV_SATFINITE`), although the format has infinities.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct F8E5M2(pub u8);
+
+/// The conversions of one small type: how its bits widen to `f32`, and `f32` narrows to its bits.
+macro_rules! conversions {
+    ($type:ident, $bits:ty, $widen:expr, $narrow:expr) => {
+        impl $type {
+            /// The number nearest to `value`, to even in a tie. NaN stays NaN.
+            #[inline(always)]
+            #[expect(clippy::cast_possible_truncation, reason = "the higher bits are zero")]
+            pub fn from_f32(value: f32) -> Self {
+                Self($narrow(value) as $bits)
+            }
+
+            /// Its value, exactly. NaN stays NaN.
+            #[inline(always)]
+            pub fn to_f32(self) -> f32 {
+                $widen(u32::from(self.0))
+            }
+        }
+
+        impl From<$type> for f32 {
+            #[inline(always)]
+            fn from(value: $type) -> Self {
+                value.to_f32()
+            }
+        }
+    };
+}
+
+conversions!(F16, u16, small::widen::<Self>, small::narrow::<Self>);
+conversions!(Bf16, u16, |bits: u32| f32::from_bits(bits << 16), small::narrow_bf16);
+conversions!(F8E4M3, u8, small::widen::<Self>, small::narrow::<Self>);
+conversions!(F8E5M2, u8, small::widen::<Self>, small::narrow::<Self>);

@@ -10,7 +10,9 @@
 mod dtype;
 pub mod host;
 mod memory;
+mod small;
 pub mod software;
+mod work;
 
 use std::fmt::Debug;
 use std::sync::Arc;

@@ -42,11 +42,16 @@ impl Memory {
     /// When they are not inside this memory.
     #[must_use]
     pub fn part(self, offset: usize, len: usize) -> Self {
-        let end = offset.checked_add(len).expect("a part of memory ends before the address space does");
+        let end =
+            offset.checked_add(len).expect("a part of memory ends before the address space does");
         assert!(end <= self.len, "part {offset}..{end} of memory of {} bytes", self.len);
         // Wrapping: the bounds were checked against the length, and the address is not dereferenced here.
         let ptr = self.ptr.as_ptr().wrapping_add(offset);
-        Self { ptr: NonNull::new(ptr).expect("memory does not wrap around to address zero"), len, space: self.space }
+        Self {
+            ptr: NonNull::new(ptr).expect("memory does not wrap around to address zero"),
+            len,
+            space: self.space,
+        }
     }
 
     /// Address of the first byte, as a number.

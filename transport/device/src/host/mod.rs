@@ -1,1 +1,135 @@
-//! The host: memory that the CPU may dereference.
+//! The host: memory that the CPU may dereference, and the kernels that reduce it.
+//!
+//! Kernels are plain loops over elements, generic in type and operation ([`kernel`]), compiled once for each width of
+//! vector unit ([`Width`]). Results are the same to the bit on all widths and all machines.
+
+mod access;
+mod element;
+mod half;
+mod kernel;
+mod ops;
+mod reduce;
+mod scale;
+mod table;
+mod width;
+
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, LazyLock, PoisonError, RwLock};
+
+use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+
+pub use self::width::Width;
+use crate::{Device, Error, Memory, Queue, Result, Space, Work};
+
+/// The host. All callers get the same one, so that memory may be freed by who did not allocate it.
+pub fn host() -> Arc<dyn Device> {
+    static HOST: LazyLock<Arc<Host>> = LazyLock::new(|| Arc::new(Host::new(Width::best())));
+    Arc::<Host>::clone(&HOST)
+}
+
+/// The host as a device. Its queues do the work at once, on the caller's thread.
+#[derive(Debug)]
+pub struct Host {
+    width: Width,
+    /// Lengths of the allocations, by address. Not used on the data path.
+    allocations: RwLock<HashMap<usize, usize>>,
+}
+
+impl Host {
+    /// A host whose kernels use `width`; [`host`] uses the best there is.
+    pub fn new(width: Width) -> Self {
+        Self { width, allocations: RwLock::default() }
+    }
+}
+
+impl Device for Host {
+    fn name(&self) -> &str {
+        "host"
+    }
+
+    fn space(&self) -> Space {
+        Space::Host
+    }
+
+    /// Whole pages straight from the kernel: communication memory is registered, pinned and shared by the page, and
+    /// must not take a neighbour of the heap with it. They are zero, and are placed near the CPU that touches them first.
+    fn alloc(&self, len: usize) -> Result<Memory> {
+        let size = NonZeroUsize::new(len).expect("an allocation has at least one byte");
+        let (access, flags) = (ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_PRIVATE);
+        // SAFETY: a new mapping at an address of the kernel's choice touches no memory in use.
+        let mapped = unsafe { mmap_anonymous(None, size, access, flags) };
+        let ptr = mapped
+            .map_err(|_| Error::OutOfMemory { device: self.name().to_owned(), len })?
+            .cast::<u8>();
+        let mut allocations = self.allocations.write().unwrap_or_else(PoisonError::into_inner);
+        allocations.insert(ptr.addr().get(), len);
+        Ok(Memory { ptr, len, space: Space::Host })
+    }
+
+    unsafe fn free(&self, memory: Memory) -> Result<()> {
+        let mut allocations = self.allocations.write().unwrap_or_else(PoisonError::into_inner);
+        if memory.space != Space::Host || allocations.get(&memory.address()) != Some(&memory.len) {
+            return Err(not_mine(self.name(), memory));
+        }
+        allocations.remove(&memory.address());
+        // SAFETY: it is a whole mapping of `alloc`, and the caller promises that nobody uses it any more.
+        let unmapped = unsafe { munmap(memory.ptr.cast::<c_void>(), memory.len) };
+        unmapped.map_err(|errno| Error::System { call: "munmap", source: errno.into() })
+    }
+
+    fn owns(&self, _: *const u8) -> bool {
+        false
+    }
+
+    fn queue(&self) -> Result<Box<dyn Queue>> {
+        Ok(Box::new(HostQueue { width: self.width, submitted: 0 }))
+    }
+}
+
+/// A queue whose work is done when it was submitted.
+#[derive(Debug)]
+struct HostQueue {
+    width: Width,
+    submitted: u64,
+}
+
+impl Queue for HostQueue {
+    unsafe fn submit(&mut self, work: &Work<'_>) -> Result<u64> {
+        work.check("host")?;
+        if let Some(memory) = work.memory().find(|memory| memory.space != Space::Host) {
+            return Err(not_mine("host", memory));
+        }
+        // SAFETY: the caller's promise; the work was checked, and all memory is the host's.
+        unsafe { perform(self.width, work) };
+        self.submitted += 1;
+        Ok(self.submitted)
+    }
+
+    fn completed(&mut self) -> Result<u64> {
+        Ok(self.submitted)
+    }
+}
+
+/// Does a piece of checked work.
+///
+/// # Safety
+/// As for [`Queue::submit`], and all memory is the CPU's.
+pub(crate) unsafe fn perform(width: Width, work: &Work<'_>) {
+    match *work {
+        // SAFETY: the caller's promise.
+        Work::Copy { src, dst } => unsafe { access::copy(src, dst) },
+        // SAFETY: the caller's promise.
+        Work::Reduce { srcs, dst, dtype, by } => unsafe {
+            reduce::reduce(width, srcs, dst, dtype, by)
+        },
+        // SAFETY: the caller's promise.
+        Work::Scale { src, dst, dtype, by } => unsafe { scale::scale(width, src, dst, dtype, by) },
+    }
+}
+
+/// The error for memory of somebody else.
+pub(crate) fn not_mine(device: &str, memory: Memory) -> Error {
+    Error::NotMine { device: device.to_owned(), address: memory.address() }
+}
