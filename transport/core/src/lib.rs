@@ -12,6 +12,7 @@
 //! Nothing here blocks and nothing spawns.
 
 pub mod conformance;
+mod doorbell;
 mod fabric;
 mod memory;
 pub mod proof;

@@ -1,1 +1,0 @@
-//! The suite of properties that every transport keeps.
