@@ -1,0 +1,230 @@
+//! The sending half of a flow.
+//!
+//! A frame goes to the socket at once, in one system call. What the socket does not take waits in a queue of bounded
+//! length, and later frames behind it; [`Sending::flush`] sends as many of them as one list of ranges holds.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use dure_transport::{Event, Full, Posted, Region, Token};
+
+use crate::frame::Header;
+use crate::memory::{Bytes, Gather, Pages};
+
+/// Longest head of a put, in bytes.
+pub(crate) const HEAD: usize = 256;
+/// Most spans in the body of a put.
+pub(crate) const GATHER: usize = 16;
+/// Most frames that wait.
+const QUEUE: usize = 64;
+/// Most ranges in one system call that flushes.
+const RANGES: usize = 64;
+
+/// A frame to send.
+#[derive(Debug)]
+pub(crate) struct Frame<'a> {
+    pub(crate) header: Header,
+    pub(crate) head: &'a [u8],
+    pub(crate) body: &'a [Piece],
+    pub(crate) token: Token,
+}
+
+/// Bytes of a region of this process.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Piece {
+    pub(crate) bytes: Bytes,
+    pub(crate) region: Region,
+}
+
+impl Piece {
+    pub(crate) const EMPTY: Self = Self { bytes: Bytes::EMPTY, region: Region(u32::MAX) };
+}
+
+/// The sending half of a flow.
+#[derive(Debug, Default)]
+pub(crate) struct Sending {
+    queue: VecDeque<Queued>,
+    /// What ended the sending direction. Frames are dropped from then on; that the connection is lost is told when
+    /// everything that arrived is read.
+    broken: Option<io::Error>,
+}
+
+/// A frame, or what is left of it.
+#[derive(Debug)]
+struct Queued {
+    /// Header and head.
+    lead: [u8; Header::LEN + HEAD],
+    /// First byte of the lead that is not sent yet, and its end.
+    lead_at: usize,
+    lead_end: usize,
+    body: [Piece; GATHER],
+    /// First piece of the body that is not wholly sent yet, and their end.
+    body_at: usize,
+    body_end: usize,
+    token: Token,
+    /// Copies of pieces whose region was released.
+    kept: Vec<Pages>,
+}
+
+impl Sending {
+    pub(crate) fn is_idle(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    pub(crate) fn take_error(&mut self) -> Option<io::Error> {
+        self.broken.take()
+    }
+
+    /// Sends a frame, or queues what the socket does not take.
+    pub(crate) fn post(&mut self, fd: BorrowedFd<'_>, frame: &Frame<'_>) -> Result<Posted, Full> {
+        if self.broken.is_some() {
+            return Ok(Posted::Done);
+        }
+        if self.queue.len() >= QUEUE {
+            return Err(Full);
+        }
+        if !self.queue.is_empty() {
+            self.queue.push_back(Queued::new(frame));
+            return Ok(Posted::Pending);
+        }
+        let mut lead = [0; Header::LEN + HEAD];
+        let lead_end = write_lead(&mut lead, frame);
+        let mut gather = Gather::<{ GATHER + 1 }>::new();
+        gather.push_slice(&lead[..lead_end]);
+        frame.body.iter().for_each(|piece| gather.push(piece.bytes));
+        let sent = match gather.send(fd) {
+            Ok(sent) if sent == gather.bytes() => return Ok(Posted::Done),
+            Ok(sent) => sent,
+            Err(error) if is_later(&error) => 0,
+            Err(error) => {
+                self.broken = Some(error);
+                return Ok(Posted::Done);
+            }
+        };
+        let mut queued = Queued::new(frame);
+        queued.advance(sent);
+        self.queue.push_back(queued);
+        Ok(Posted::Pending)
+    }
+
+    /// Sends what waits, as far as the socket takes it.
+    pub(crate) fn flush(&mut self, fd: BorrowedFd<'_>, events: &mut Vec<Event>) {
+        while !self.queue.is_empty() {
+            let mut gather = Gather::<RANGES>::new();
+            self.queue.iter().take_while(|queued| queued.list(&mut gather)).count();
+            match gather.send(fd) {
+                Ok(sent) => {
+                    let all = sent == gather.bytes();
+                    self.advance(sent, events);
+                    if !all {
+                        return;
+                    }
+                }
+                Err(error) if is_later(&error) => return,
+                Err(error) => return self.fail(error),
+            }
+        }
+    }
+
+    /// Copies what is left to send from a region, which can be released then.
+    pub(crate) fn detach(&mut self, region: Region) {
+        if let Err(error) = self.queue.iter_mut().try_for_each(|queued| queued.detach(region)) {
+            self.fail(error);
+        }
+    }
+
+    fn advance(&mut self, mut sent: usize, events: &mut Vec<Event>) {
+        while let Some(front) = self.queue.front_mut() {
+            sent = front.advance(sent);
+            if !front.is_sent() {
+                return;
+            }
+            events.push(Event::Sent(front.token));
+            self.queue.pop_front();
+        }
+    }
+
+    fn fail(&mut self, error: io::Error) {
+        self.queue.clear();
+        self.broken = Some(error);
+    }
+}
+
+impl Queued {
+    fn new(frame: &Frame<'_>) -> Self {
+        let mut lead = [0; Header::LEN + HEAD];
+        let lead_end = write_lead(&mut lead, frame);
+        let mut body = [Piece::EMPTY; GATHER];
+        body[..frame.body.len()].copy_from_slice(frame.body);
+        let body_end = frame.body.len();
+        Self {
+            lead,
+            lead_at: 0,
+            lead_end,
+            body,
+            body_at: 0,
+            body_end,
+            token: frame.token,
+            kept: Vec::new(),
+        }
+    }
+
+    /// Appends what is left to the list; false when the list is full.
+    fn list<'a>(&'a self, gather: &mut Gather<'a, RANGES>) -> bool {
+        if self.lead_at < self.lead_end && !gather.is_full() {
+            gather.push_slice(&self.lead[self.lead_at..self.lead_end]);
+        }
+        for piece in &self.body[self.body_at..self.body_end] {
+            if gather.is_full() {
+                break;
+            }
+            gather.push(piece.bytes);
+        }
+        !gather.is_full()
+    }
+
+    /// Marks up to `sent` bytes as sent; returns how many belong to later frames.
+    fn advance(&mut self, mut sent: usize) -> usize {
+        let lead = sent.min(self.lead_end - self.lead_at);
+        self.lead_at += lead;
+        sent -= lead;
+        while self.body_at < self.body_end && self.lead_at == self.lead_end {
+            let piece = &mut self.body[self.body_at];
+            if sent < piece.bytes.len() {
+                piece.bytes = piece.bytes.skip(sent);
+                return 0;
+            }
+            sent -= piece.bytes.len();
+            self.body_at += 1;
+        }
+        sent
+    }
+
+    fn is_sent(&self) -> bool {
+        self.lead_at == self.lead_end && self.body_at == self.body_end
+    }
+
+    fn detach(&mut self, region: Region) -> io::Result<()> {
+        for piece in &mut self.body[self.body_at..self.body_end] {
+            if piece.region == region {
+                let pages = piece.bytes.keep()?;
+                *piece = Piece { bytes: pages.bytes(), ..Piece::EMPTY };
+                self.kept.push(pages);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Header and head in one range; returns its length.
+fn write_lead(lead: &mut [u8; Header::LEN + HEAD], frame: &Frame<'_>) -> usize {
+    let end = Header::LEN + frame.head.len();
+    lead[..Header::LEN].copy_from_slice(&frame.header.encode());
+    lead[Header::LEN..end].copy_from_slice(frame.head);
+    end
+}
+
+fn is_later(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
