@@ -1,5 +1,6 @@
 //! Open, vendor-neutral collective communication.
 
+mod bootstrap;
 pub mod config;
 mod error;
 mod fault;

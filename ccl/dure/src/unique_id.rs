@@ -6,8 +6,8 @@ use std::io::Read as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 use std::str::FromStr;
 
-use hmac::{Hmac, KeyInit as _, Mac as _};
-use sha2::Sha256;
+use dure_transport::proof::Key;
+use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, Result};
 
@@ -62,12 +62,13 @@ impl UniqueId {
                 addresses.push(address);
             }
         }
-        Ok(Self::assemble(&keyed(secret.as_bytes(), &[b"dure root"]), port, &addresses))
+        let key = Key::new(Sha256::digest(secret).into()).derive("dure root");
+        Ok(Self::assemble(key.bytes(), port, &addresses))
     }
 
     /// The id of a part of this job: its secret follows from this one's, so that nobody else needs to be told.
-    pub(crate) fn derive(&self, label: &[u8], port: u16, addresses: &[IpAddr]) -> Self {
-        Self::assemble(&keyed(self.secret(), &[b"dure derive", label]), port, addresses)
+    pub(crate) fn derive(&self, label: &str, port: u16, addresses: &[IpAddr]) -> Self {
+        Self::assemble(self.key(&format!("dure derive {label}")).bytes(), port, addresses)
     }
 
     fn assemble(secret: &[u8; 32], port: u16, addresses: &[IpAddr]) -> Self {
@@ -115,8 +116,10 @@ impl UniqueId {
         Ok(())
     }
 
-    fn secret(&self) -> &[u8] {
-        &self.0[SECRET]
+    /// The key for one purpose.
+    fn key(&self, purpose: &str) -> Key {
+        let secret = self.0[SECRET].try_into().expect("the range is 32 bytes long");
+        Key::new(secret).derive(purpose)
     }
 
     /// The root's port.
@@ -133,28 +136,19 @@ impl UniqueId {
 
     /// What connections of this job name in clear, so that a process with several jobs knows whose they are.
     pub(crate) fn name(&self) -> [u8; 16] {
-        let full = keyed(self.secret(), &[b"dure id"]);
-        std::array::from_fn(|i| full[i])
+        let full = self.key("dure id");
+        std::array::from_fn(|i| full.bytes()[i])
     }
 
     /// The key that data connections prove to know.
-    pub(crate) fn data_key(&self) -> [u8; 32] {
-        keyed(self.secret(), &[b"dure data"])
+    pub(crate) fn data_key(&self) -> Key {
+        self.key("dure data")
     }
 
     /// The pre-shared key of the control plane's Noise handshakes.
-    pub(crate) fn control_key(&self) -> [u8; 32] {
-        keyed(self.secret(), &[b"dure control"])
+    pub(crate) fn control_key(&self) -> Key {
+        self.key("dure control")
     }
-}
-
-/// HMAC-SHA-256 of the parts, one after the other.
-fn keyed(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
-    for part in parts {
-        mac.update(part);
-    }
-    mac.finalize().into_bytes().into()
 }
 
 fn address(slot: &[u8]) -> Option<IpAddr> {
@@ -252,9 +246,10 @@ mod tests {
         let a = UniqueId::from_root("127.0.0.1:29501", "job 7").unwrap();
         let b = UniqueId::from_root("localhost:29501", "job 7").unwrap();
         let c = UniqueId::from_root("127.0.0.1:29501", "job 8").unwrap();
-        assert_eq!((a.name(), a.control_key(), a.data_key()), (b.name(), b.control_key(), b.data_key()));
-        assert_ne!(a.name(), c.name());
-        assert_ne!(a.control_key(), a.data_key());
+        let keys = |id: &UniqueId| (id.name(), *id.control_key().bytes(), *id.data_key().bytes());
+        assert_eq!(keys(&a), keys(&b));
+        assert!(keys(&a).0 != keys(&c).0 && keys(&a).1 != keys(&c).1 && keys(&a).2 != keys(&c).2);
+        assert_ne!(keys(&a).1, keys(&a).2);
         assert_eq!(UniqueId::from_root("[::1]:80", "").unwrap().addresses(), ["[::1]:80".parse().unwrap()]);
         for wrong in ["host", "host:", ":80", "host:0", "host:70000"] {
             let error = UniqueId::from_root(wrong, "").unwrap_err();
@@ -265,10 +260,10 @@ mod tests {
     #[test]
     fn derived_ids_depend_on_parent_and_label() {
         let (a, b) = (sample(), sample());
-        let part = |id: &UniqueId, label: &[u8]| id.derive(label, 9, &[]).name();
-        assert_eq!(part(&a, b"1"), part(&a, b"1"));
-        assert_ne!(part(&a, b"1"), part(&a, b"2"));
-        assert_ne!(part(&a, b"1"), part(&b, b"1"));
+        let part = |id: &UniqueId, label: &str| id.derive(label, 9, &[]).name();
+        assert_eq!(part(&a, "1"), part(&a, "1"));
+        assert_ne!(part(&a, "1"), part(&a, "2"));
+        assert_ne!(part(&a, "1"), part(&b, "1"));
     }
 
     proptest! {

@@ -1,0 +1,105 @@
+//! Which algorithm and how many lanes serve a call, and the plans that were made so far.
+//!
+//! The choice is a pure function of what all ranks agree on (the call, the world, the settings): ranks that chose
+//! differently would talk past each other.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use dure_exec::Plan;
+use dure_plan::{Algorithm, Choice, Collective, FilePlan, Rank, World, algorithms, choose};
+
+use crate::config::Config;
+use crate::error::{Error, Result};
+
+/// From this many bytes a call uses all lanes: below it, a second lane costs more signals than it overlaps.
+const LANES_FROM: u64 = 1 << 20;
+
+/// Lanes when the settings leave them open.
+pub(crate) const DEFAULT_LANES: u16 = 2;
+
+/// The plans of one rank of one communicator.
+#[derive(Debug)]
+pub(crate) struct Tuner {
+    me: Rank,
+    world: World,
+    config: Config,
+    /// Plans from a file come before every other choice.
+    file: Vec<FilePlan>,
+    plans: HashMap<(Collective, String, u16), Arc<Plan>>,
+    /// The last choices by collective, size class and kind, so that a repeated call costs one look-up.
+    chosen: HashMap<(Collective, u32, bool), (Arc<Plan>, Chosen)>,
+}
+
+/// What was chosen, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chosen {
+    /// Name of the algorithm.
+    pub algorithm: String,
+    /// Number of lanes.
+    pub lanes: u16,
+}
+
+impl Tuner {
+    pub(crate) fn new(me: Rank, world: World, config: Config, file: Vec<FilePlan>) -> Self {
+        Self { me, world, config, file, plans: HashMap::new(), chosen: HashMap::new() }
+    }
+
+    /// The plan of a call of `bytes` bytes.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when the settings leave no algorithm that serves.
+    pub(crate) fn plan(&mut self, what: Collective, bytes: u64, ragged: bool) -> Result<(Arc<Plan>, Chosen)> {
+        let class = bytes.checked_ilog2().map_or(0, |log| log + 1);
+        if let Some((plan, chosen)) = self.chosen.get(&(what, class, ragged)) {
+            return Ok((Arc::clone(plan), chosen.clone()));
+        }
+        // The smallest size of the class stands for all of them, so that the cache is a cache.
+        let bytes = if class == 0 { 0 } else { 1 << (class - 1) };
+        let lanes = if bytes >= LANES_FROM { self.world.lanes } else { 1 };
+        let world = World { lanes, ..self.world.clone() };
+        let name;
+        let by: &dyn Algorithm = match self.file.iter().find(|p| p.serves(what, &world).is_ok()) {
+            Some(plan) => plan,
+            None => self.choose(what, bytes, &world, ragged)?,
+        };
+        name = by.name().to_owned();
+        let plan = self
+            .plans
+            .entry((what, name.clone(), lanes))
+            .or_insert_with(|| Arc::new(Plan::collect(what, &world, by, self.me)));
+        let chosen = Chosen { algorithm: name, lanes };
+        tracing::debug!(target: "dure::tune", collective = %what, bytes, algorithm = chosen.algorithm, lanes, steps = plan.steps());
+        let entry = (Arc::clone(plan), chosen);
+        self.chosen.insert((what, class, ragged), entry.clone());
+        Ok(entry)
+    }
+
+    fn choose(&self, what: Collective, bytes: u64, world: &World, ragged: bool) -> Result<&'static dyn Algorithm> {
+        let options = Choice { deterministic: self.config.deterministic, ragged };
+        let default = choose(what, bytes, world, options);
+        let rules = &self.config.algo;
+        let fits = |by: &dyn Algorithm| {
+            rules.allows(what.name(), by.name()) && by.serves(what, world).is_ok() && (!ragged || by.ragged(what))
+        };
+        if fits(default) {
+            return Ok(default);
+        }
+        if self.config.deterministic {
+            let text = format!("no algorithm of DURE_ALGO={rules} is deterministic for {what}: {} is", default.name());
+            return Err(Error::invalid_argument(text).on(self.me.0));
+        }
+        algorithms().iter().copied().find(|by| fits(*by)).ok_or_else(|| {
+            let reasons: Vec<String> = algorithms()
+                .iter()
+                .filter(|by| rules.allows(what.name(), by.name()))
+                .filter_map(|by| match by.serves(what, world) {
+                    Err(refusal) => Some(refusal.to_string()),
+                    Ok(()) => (ragged && !by.ragged(what)).then(|| format!("{} needs blocks of equal length", by.name())),
+                })
+                .collect();
+            let text = format!("no algorithm of DURE_ALGO={rules} serves {what}: {}", reasons.join("; "));
+            Error::invalid_argument(text).on(self.me.0)
+        })
+    }
+}
