@@ -1,5 +1,328 @@
 //! The transport that routes by peer.
 
-/// A transport made of others, each of which serves some of the peers.
+use std::os::fd::RawFd;
+
+use dure_device::Memory;
+
+use crate::doorbell::Doorbells;
+use crate::{
+    Caps, Card, Error, Event, Full, Peer, Posted, Put, Region, RemoteRegion, Result, Signal, Span,
+    Transport,
+};
+
+const NAME: &str = "fabric";
+
+/// Bits of a signal's number that belong to the sub-transport; the others say which one it is of.
+const SIGNAL_BITS: u32 = 28;
+
+/// A transport made of others, each of which serves some of the peers, such as a pool inside the host and TCP to other
+/// hosts. Whoever uses it never learns that there are several.
+///
+/// Either all ranks of a communicator use a fabric or none does: addresses and the numbers of counters differ from
+/// those of the transports inside. Each rank may have its own set of transports, in its own order, as long as both ends
+/// of a connection route to transports of one name.
+///
+/// Memory that is allocated is registered with every transport that takes it, so that it can be written by all peers;
+/// so is memory of the user. [`Transport::key`] is `None` for the peers of those which do not take it, and puts to them
+/// cannot be sent from it.
 #[derive(Debug)]
-pub struct Fabric;
+pub struct Fabric {
+    subs: Vec<Box<dyn Transport>>,
+    /// Index of the sub-transport, by rank of the peer.
+    route: Box<[usize]>,
+    /// The sub-transport that allocates.
+    allocator: usize,
+    /// By number; `None` where a number is free.
+    regions: Vec<Option<Parts>>,
+    imports: Vec<Option<(usize, RemoteRegion)>>,
+    doorbells: Option<Doorbells>,
+    /// Spans of a put as its sub-transport knows them; kept so that a put allocates nothing.
+    spans: Vec<Span>,
+}
+
+/// What a region is called in each sub-transport that has it.
+type Parts = Box<[Option<Region>]>;
+
+impl Fabric {
+    /// A fabric over `subs`, in which `route[p]` is the index of the transport that serves peer `p`. (The entry of the
+    /// own rank counts for nothing.)
+    ///
+    /// # Errors
+    /// [`Error::System`] when the doorbells cannot be made one.
+    ///
+    /// # Panics
+    /// When there are no transports, more than 16, or a route leads to none of them.
+    pub fn new(subs: Vec<Box<dyn Transport>>, route: &[usize]) -> Result<Self> {
+        assert!(
+            !subs.is_empty() && subs.len() <= 1 << (u32::BITS - SIGNAL_BITS),
+            "a fabric of {} parts",
+            subs.len()
+        );
+        assert!(
+            route.iter().all(|sub| *sub < subs.len()),
+            "a route that leads to no transport: {route:?}"
+        );
+        // Memory of a transport that takes no other must come from it; the others can register what it gives.
+        let refuses =
+            |(peer, sub): (u32, &usize)| (!subs[*sub].caps(Peer(peer)).user_memory).then_some(*sub);
+        let allocator = (0..).zip(route).find_map(refuses).or(route.first().copied()).unwrap_or(0);
+        let doorbells: Option<Vec<RawFd>> = subs.iter().map(|sub| sub.doorbell()).collect();
+        // SAFETY: the fabric owns the transports, which own their doorbells, and drops them together with the union.
+        let doorbells = doorbells.map(|all| unsafe { Doorbells::new(&all) }).transpose()?;
+        let (regions, imports, spans) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { subs, route: route.into(), allocator, regions, imports, doorbells, spans })
+    }
+
+    /// The index of the transport that serves a peer.
+    fn of(&self, peer: Peer) -> usize {
+        self.route[peer.0 as usize]
+    }
+
+    fn parts(&self, region: Region) -> &Parts {
+        let entry = self.regions.get(region.0 as usize).and_then(Option::as_ref);
+        entry.expect("a region of this fabric that was not released")
+    }
+
+    fn imported(&self, region: RemoteRegion) -> (usize, RemoteRegion) {
+        let entry = self.imports.get(region.0 as usize).copied().flatten();
+        entry.expect("an import of this fabric that was not forgotten")
+    }
+
+    /// Ends the parts of a region, that of the transport whose memory it may be last.
+    fn end(&mut self, parts: &Parts) {
+        let others = (0..self.subs.len()).filter(|sub| *sub != self.allocator);
+        for sub in others.chain([self.allocator]) {
+            if let Some(region) = parts[sub] {
+                self.subs[sub].release(region);
+            }
+        }
+    }
+}
+
+/// Puts an entry where one is free, and returns its number.
+fn insert<T>(entries: &mut Vec<Option<T>>, entry: T) -> u32 {
+    let free = entries.iter().position(Option::is_none).unwrap_or_else(|| {
+        entries.push(None);
+        entries.len() - 1
+    });
+    entries[free] = Some(entry);
+    u32::try_from(free).expect("fewer entries than numbers")
+}
+
+/// A signal as its owner's users know it.
+fn tag(sub: usize, signal: Signal) -> Result<Signal> {
+    if signal.0 >> SIGNAL_BITS != 0 {
+        return Err(Error::Exhausted { transport: NAME, what: format!("counter {}", signal.0) });
+    }
+    let sub = u32::try_from(sub).expect("at most 16 transports");
+    Ok(Signal(sub << SIGNAL_BITS | signal.0))
+}
+
+/// The index of a signal's transport at its owner, and the signal as that transport knows it.
+fn untag(signal: Signal) -> (usize, Signal) {
+    ((signal.0 >> SIGNAL_BITS) as usize, Signal(signal.0 & ((1 << SIGNAL_BITS) - 1)))
+}
+
+/// The card of several transports: of each, the length of its name in a byte, its name, the length of its card in two
+/// bytes (little-endian), its card.
+mod card {
+    use crate::Card;
+
+    pub(super) fn join<'a>(parts: impl Iterator<Item = (&'a str, Card)>) -> Card {
+        let mut bytes = Vec::new();
+        for (name, Card(card)) in parts {
+            bytes.push(u8::try_from(name.len()).expect("names of transports are short"));
+            bytes.extend(name.as_bytes());
+            bytes.extend(u16::try_from(card.len()).expect("a card keeps its limit").to_le_bytes());
+            bytes.extend(card);
+        }
+        assert!(
+            bytes.len() <= Card::MAX,
+            "the addresses of all transports take {} bytes",
+            bytes.len()
+        );
+        Card(bytes.into())
+    }
+
+    /// The parts of a card with their names; `None` when it is not one of several transports.
+    pub(super) fn split(card: &Card) -> Option<Vec<(&[u8], Card)>> {
+        let (mut rest, mut parts) = (&card.0[..], Vec::new());
+        while let Some((len, tail)) = rest.split_first() {
+            let (name, tail) = tail.split_at_checked(usize::from(*len))?;
+            let (len, tail) = tail.split_first_chunk()?;
+            let (card, tail) = tail.split_at_checked(usize::from(u16::from_le_bytes(*len)))?;
+            parts.push((name, Card(card.into())));
+            rest = tail;
+        }
+        Some(parts)
+    }
+}
+
+impl Drop for Fabric {
+    fn drop(&mut self) {
+        for parts in std::mem::take(&mut self.regions).iter().flatten() {
+            self.end(parts);
+        }
+    }
+}
+
+impl Transport for Fabric {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn caps(&self, peer: Peer) -> Caps {
+        self.subs[self.of(peer)].caps(peer)
+    }
+
+    fn alloc(&mut self, len: usize) -> Result<(Region, Memory)> {
+        let (region, memory) = self.subs[self.allocator].alloc(len)?;
+        let mut parts: Parts = vec![None; self.subs.len()].into();
+        parts[self.allocator] = Some(region);
+        for (sub, part) in self.subs.iter_mut().zip(&mut parts).filter(|(_, part)| part.is_none()) {
+            // SAFETY: the memory stays until its allocator releases it, which `end` has done last, and whoever uses it
+            // keeps the rules of memory that was allocated, which are those of memory that was registered.
+            *part = unsafe { sub.register(memory) }.ok();
+        }
+        Ok((Region(insert(&mut self.regions, parts)), memory))
+    }
+
+    unsafe fn register(&mut self, memory: Memory) -> Result<Region> {
+        let mut refusal = None;
+        let mut each = |sub: &mut Box<dyn Transport>| {
+            // SAFETY: the caller keeps the promise until `release`, which ends the region in every transport.
+            unsafe { sub.register(memory) }.map_err(|error| refusal = Some(error)).ok()
+        };
+        let parts: Parts = self.subs.iter_mut().map(&mut each).collect();
+        match refusal {
+            Some(error) if parts.iter().all(Option::is_none) => Err(error),
+            _ => Ok(Region(insert(&mut self.regions, parts))),
+        }
+    }
+
+    fn release(&mut self, region: Region) {
+        let entry = self.regions.get_mut(region.0 as usize).and_then(Option::take);
+        self.end(&entry.expect("a region of this fabric is released once"));
+    }
+
+    fn key(&self, region: Region, to: Peer) -> Option<Card> {
+        let sub = self.of(to);
+        self.parts(region)[sub].and_then(|region| self.subs[sub].key(region, to))
+    }
+
+    fn import(&mut self, of: Peer, key: &Card) -> Result<RemoteRegion> {
+        let sub = self.of(of);
+        let region = self.subs[sub].import(of, key)?;
+        Ok(RemoteRegion(insert(&mut self.imports, (sub, region))))
+    }
+
+    fn forget(&mut self, region: RemoteRegion) {
+        let entry = self.imports.get_mut(region.0 as usize).and_then(Option::take);
+        let (sub, region) = entry.expect("an import of this fabric is forgotten once");
+        self.subs[sub].forget(region);
+    }
+
+    fn window(&self, region: RemoteRegion) -> Option<Memory> {
+        let (sub, region) = self.imported(region);
+        self.subs[sub].window(region)
+    }
+
+    fn address(&self) -> Card {
+        card::join(self.subs.iter().map(|sub| (sub.name(), sub.address())))
+    }
+
+    fn connect(&mut self, peer: Peer, address: &Card, hello: &Card) -> Result<()> {
+        let sub = self.of(peer);
+        let name = self.subs[sub].name();
+        let parts = card::split(address).ok_or(Error::BadCard { transport: NAME })?;
+        let part = parts.iter().find(|(other, _)| *other == name.as_bytes());
+        let (_, address) =
+            part.ok_or_else(|| Error::Unreachable { tried: format!("{name}: the peer has none") })?;
+        self.subs[sub].connect(peer, address, hello)
+    }
+
+    fn counter(&mut self, from: Peer) -> Result<Signal> {
+        let sub = self.of(from);
+        tag(sub, self.subs[sub].counter(from)?)
+    }
+
+    fn put(&mut self, put: &Put<'_>) -> std::result::Result<Posted, Full> {
+        let sub = self.of(put.to);
+        self.spans.clear();
+        for span in put.body {
+            let entry = self.regions.get(span.region.0 as usize).and_then(Option::as_ref);
+            let region = entry
+                .and_then(|parts| parts[sub])
+                .expect("a put from a region that this transport took");
+            self.spans.push(Span { region, ..*span });
+        }
+        let carries = !put.head.is_empty() || !put.body.is_empty();
+        let into = put.into.filter(|_| carries).map(|into| {
+            let (other, region) = self.imported(into);
+            assert_eq!(other, sub, "a put into a region of another peer");
+            region
+        });
+        // The number is the peer's: its tag says where it is there, and means nothing here.
+        let signal = put.signal.map(|signal| untag(signal).1);
+        self.subs[sub].put(&Put { body: &self.spans, into, signal, ..*put })
+    }
+
+    fn poll(&mut self, events: &mut Vec<Event>) {
+        for sub in &mut self.subs {
+            sub.poll(events);
+        }
+    }
+
+    fn arrived(&self, signal: Signal) -> u64 {
+        let (sub, signal) = untag(signal);
+        self.subs[sub].arrived(signal)
+    }
+
+    fn acquire(&mut self, bytes: Span) {
+        let entry = self.regions.get(bytes.region.0 as usize).and_then(Option::as_ref);
+        let parts = entry.expect("a region of this fabric that was not released");
+        // Any of them may have written there.
+        for (sub, part) in self.subs.iter_mut().zip(parts) {
+            if let Some(region) = *part {
+                sub.acquire(Span { region, ..bytes });
+            }
+        }
+    }
+
+    fn doorbell(&self) -> Option<RawFd> {
+        self.doorbells.as_ref().map(Doorbells::doorbell)
+    }
+
+    fn arm(&mut self) -> bool {
+        self.subs.iter_mut().all(|sub| sub.arm())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cards_of_several_transports_come_apart_as_they_were_joined() {
+        let parts = [("pool", Card(b"a segment".as_slice().into())), ("tcp", Card::default())];
+        let card = card::join(parts.iter().map(|(name, card)| (*name, card.clone())));
+        let found = card::split(&card).unwrap();
+        let expected: Vec<_> =
+            parts.iter().map(|(name, card)| (name.as_bytes(), card.clone())).collect();
+        assert_eq!(found, expected);
+        for len in 1..card.0.len() {
+            let cut = Card(card.0[..len].into());
+            assert!(
+                card::split(&cut).is_none_or(|parts| parts.len() < 2),
+                "{len} bytes of the card"
+            );
+        }
+    }
+
+    #[test]
+    fn signals_keep_their_number_and_say_where_they_are() {
+        let signal = tag(3, Signal(77)).unwrap();
+        assert_eq!(untag(signal), (3, Signal(77)));
+        assert!(tag(0, Signal(1 << SIGNAL_BITS)).is_err());
+    }
+}

@@ -1,13 +1,13 @@
 //! Two connected transports, driven by one thread.
 
+use std::ops::Range;
 use std::time::Instant;
 
-use dure_device::Memory;
-
 use super::{DEADLINE, Pair};
-use crate::memory::Bytes;
+use crate::doorbell::rings;
+use crate::memory::{Bytes, Heap};
 use crate::{
-    Card, Error, Event, Flow, Peer, Posted, Put, Region, RemoteRegion, Signal, Span, Token,
+    Card, Error, Event, Flow, Peer, Posted, Put, Region, RemoteRegion, Result, Signal, Span, Token,
     Transport,
 };
 
@@ -23,6 +23,8 @@ pub(super) struct Told {
 pub(super) struct Duo {
     ends: [Option<Box<dyn Transport>>; 2],
     tick: Box<dyn FnMut()>,
+    /// Memory of the user. Dropped after the transports, where it may be registered.
+    own: Vec<Heap>,
     pub(super) told: [Told; 2],
 }
 
@@ -83,7 +85,12 @@ pub(super) fn pattern(seed: u64, len: usize) -> Vec<u8> {
 impl Duo {
     /// Two ends that are not connected.
     pub(super) fn apart(pair: Pair) -> Self {
-        Self { ends: pair.ends.map(Some), tick: pair.tick, told: Default::default() }
+        Self {
+            ends: pair.ends.map(Some),
+            tick: pair.tick,
+            own: Vec::new(),
+            told: Default::default(),
+        }
     }
 
     /// Two ends that are connected.
@@ -198,6 +205,41 @@ impl Duo {
         self.expose(side, room)
     }
 
+    /// Memory of the user, which no transport has allocated, that holds `bytes`.
+    pub(super) fn own(&mut self, bytes: &[u8]) -> Bytes {
+        let heap = Heap::new(bytes.len());
+        // SAFETY: it stays until the transports are gone, and the properties look at it only while no put that is on
+        // its way names those bytes.
+        let own = unsafe { Bytes::new(heap.memory()) };
+        self.own.push(heap);
+        own.write(0, bytes);
+        own
+    }
+
+    /// Registers a part of memory of the user.
+    pub(super) fn register(&mut self, side: usize, own: Bytes, part: Range<usize>) -> Result<Room> {
+        let memory = own.memory().part(part.start, part.len());
+        // SAFETY: as in `own`; no references into it are formed.
+        let region = unsafe { self.end(side).register(memory) }?;
+        // SAFETY: as in `own`.
+        Ok(Room { region, bytes: unsafe { Bytes::new(memory) } })
+    }
+
+    /// The peer's memory behind an import of a side, if there is a window to it.
+    pub(super) fn window(&mut self, side: usize, region: RemoteRegion) -> Option<Bytes> {
+        let memory = self.end(side).window(region)?;
+        // SAFETY: properties do not use it after they have forgotten the import, and both sides look at these bytes
+        // only when the other has said so.
+        Some(unsafe { Bytes::new(memory) })
+    }
+
+    /// Whether the doorbell of a side rings, which has one.
+    pub(super) fn rings(&mut self, side: usize) -> bool {
+        let doorbell = self.end(side).doorbell().expect("a doorbell does not go away");
+        // SAFETY: its transport is alive: it was asked just now.
+        unsafe { rings(doorbell, 1) }
+    }
+
     /// Makes a region of a side writable by the other.
     pub(super) fn expose(&mut self, side: usize, room: Room) -> Target {
         let key = self
@@ -237,25 +279,5 @@ impl Duo {
     /// Whether either side has lost the other.
     pub(super) fn is_lost(&self) -> bool {
         self.told.iter().any(|told| told.lost.is_some())
-    }
-}
-
-/// Memory of the user: not allocated by any transport.
-pub(super) struct Own(Box<[u8]>);
-
-impl Own {
-    pub(super) fn new(bytes: Vec<u8>) -> Self {
-        Self(bytes.into())
-    }
-
-    pub(super) fn memory(&mut self) -> Memory {
-        Memory::host(self.0.as_mut_ptr(), self.0.len())
-    }
-
-    /// What it holds. The memory is written through [`Own::memory`] only.
-    pub(super) fn bytes(&mut self) -> Bytes {
-        // SAFETY: the box lives on its heap until the property ends, no reference into it is formed after this, and the
-        // properties look at it only while no put that is on its way names those bytes.
-        unsafe { Bytes::new(self.memory()) }
     }
 }

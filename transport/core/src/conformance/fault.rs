@@ -1,17 +1,18 @@
 //! What a peer must not do, and what happens when it is gone.
 
 use super::Pair;
-use super::duo::{Duo, Own, Room, Target, pattern, peer, to};
+use super::duo::{Duo, Room, Target, pattern, peer, to};
+use crate::memory::Bytes;
 use crate::{Error, Event, Posted, Put, Signal};
 
 /// A region of side 1 of 64 bytes in the middle of something that must not change, which is given back as well.
-fn guarded(duo: &mut Duo) -> (Target, Room, Own) {
-    let mut own = Own::new(pattern(23, 192));
-    // SAFETY: the property keeps `own` until the transports are gone, and looks at it by copy only.
-    let target = match unsafe { duo.end(1).register(own.memory().part(64, 64)) } {
-        Ok(region) => duo.expose(1, Room { region, bytes: own.bytes() }),
-        Err(_) => duo.target(1, 64),
+fn guarded(duo: &mut Duo) -> (Target, Room, Bytes) {
+    let own = duo.own(&pattern(23, 192));
+    let room = match duo.end(1).caps(peer(0)).user_memory {
+        true => duo.register(1, own, 64..128).expect("the caps say so"),
+        false => duo.room(1, 64),
     };
+    let target = duo.expose(1, room);
     (target, duo.room(1, 64), own)
 }
 
@@ -20,7 +21,7 @@ fn guarded(duo: &mut Duo) -> (Target, Room, Own) {
 pub fn refuses_puts_past_the_end(open: &mut dyn FnMut() -> Pair) {
     for (at, len) in [(64, 1), (60, 8), (0, 65), (4096, 64), (u64::MAX, 1), (u64::MAX - 10, 20)] {
         let mut duo = Duo::up(open);
-        let (target, neighbour, mut own) = guarded(&mut duo);
+        let (target, neighbour, own) = guarded(&mut duo);
         if duo.end(0).window(target.remote).is_some() {
             return;
         }
@@ -36,10 +37,7 @@ pub fn refuses_puts_past_the_end(open: &mut dyn FnMut() -> Pair) {
         duo.flush(0, target.signal);
         let what = format!("{len} bytes at {at}, {taken:?}");
         assert_eq!(duo.end(1).arrived(bad), 0, "{what}: no signal says that they are there");
-        assert!(
-            own.bytes().read(0, 192) == pattern(23, 192),
-            "{what}: memory of the user is as it was"
-        );
+        assert!(own.read(0, 192) == pattern(23, 192), "{what}: memory of the user is as it was");
         assert_eq!(neighbour.bytes.read(0, 64), [0; 64], "{what}: the region beside is as it was");
         assert_blamed(&duo);
     }
@@ -59,7 +57,7 @@ fn assert_blamed(duo: &Duo) {
 pub fn refuses_puts_into_released_regions(open: &mut dyn FnMut() -> Pair) {
     const LEN: usize = 64;
     let mut duo = Duo::up(open);
-    let (target, _, mut own) = guarded(&mut duo);
+    let (target, _, own) = guarded(&mut duo);
     if duo.end(0).window(target.remote).is_some() {
         return;
     }
@@ -68,10 +66,10 @@ pub fn refuses_puts_into_released_regions(open: &mut dyn FnMut() -> Pair) {
         let _in_flight = duo.end(0).put(&Put { body: &body, into: Some(target.remote), ..to(1) });
     }
     duo.end(1).release(target.room.region);
-    let (own_before, next) = (own.bytes().read(0, 192), duo.room(1, LEN));
+    let (own_before, next) = (own.read(0, 192), duo.room(1, LEN));
     let _late = duo.end(0).put(&Put { body: &body, into: Some(target.remote), ..to(1) });
     duo.flush(0, target.signal);
-    assert!(own.bytes().read(0, 192) == own_before, "memory that was released is as it was");
+    assert!(own.read(0, 192) == own_before, "memory that was released is as it was");
     assert_eq!(next.bytes.read(0, LEN), [0; LEN], "the next region is as it was");
     assert_blamed(&duo);
 }

@@ -1,18 +1,8 @@
 //! Regions: made, registered, opened, ended.
 
-use dure_device::Memory;
-
 use super::Pair;
-use super::duo::{Duo, Own, Room, pattern, peer, to};
-use crate::memory::Bytes;
-use crate::{Card, Error, Put, Region, Result};
-
-/// Registers memory of the user.
-fn register(duo: &mut Duo, side: usize, own: &mut Own) -> Result<Region> {
-    let memory = own.memory();
-    // SAFETY: properties keep what they register until they have released it, and look at it by copy only.
-    unsafe { duo.end(side).register(memory) }
-}
+use super::duo::{Duo, Room, pattern, peer, to};
+use crate::{Card, Error, Put};
 
 /// Allocations are zeroed, aligned to 64 bytes, do not share a byte, and have keys that fit a card.
 pub fn allocates_zeroed_apart_and_aligned(open: &mut dyn FnMut() -> Pair) {
@@ -63,19 +53,22 @@ pub fn registers_user_memory_as_it_says(open: &mut dyn FnMut() -> Pair) {
     const LEN: usize = 5000;
     let mut duo = Duo::up(open);
     let bytes = pattern(17, LEN);
-    let (mut from, mut into) = (Own::new(bytes.clone()), Own::new(vec![0; LEN + 200]));
+    let (from, into) = (duo.own(&bytes), duo.own(&[0; LEN + 200]));
     if !duo.end(0).caps(peer(1)).user_memory {
-        let refused = register(&mut duo, 0, &mut from);
-        assert!(
-            matches!(refused, Err(Error::Unsupported { .. })),
-            "user memory is refused: {refused:?}"
-        );
+        match duo.register(0, from, 0..LEN) {
+            Err(error) => assert!(
+                matches!(error, Error::Unsupported { .. }),
+                "user memory is refused: {error}"
+            ),
+            Ok(room) => {
+                assert_eq!(duo.end(0).key(room.region, peer(1)), None, "this peer cannot write it")
+            }
+        }
         return;
     }
-    let source = register(&mut duo, 0, &mut from).expect("the caps say so");
-    let source = Room { region: source, bytes: from.bytes() };
-    let region = register(&mut duo, 1, &mut into).expect("the caps say so");
-    let target = duo.expose(1, Room { region, bytes: into.bytes() });
+    let source = duo.register(0, from, 0..LEN).expect("the caps say so");
+    let room = duo.register(1, into, 0..LEN + 200).expect("the caps say so");
+    let target = duo.expose(1, room);
     let (body, signal) = ([source.span(0, LEN)], Some(target.signal));
     duo.send(0, &Put { body: &body, into: Some(target.remote), at: 100, signal, ..to(1) });
     duo.arrive(&target, 1);
@@ -83,17 +76,15 @@ pub fn registers_user_memory_as_it_says(open: &mut dyn FnMut() -> Pair) {
         duo.arrived_bytes(&target, 0, LEN + 200) == [&[0; 100], &bytes[..], &[0; 100]].concat()
     );
     duo.end(0).release(source.region);
-    duo.end(1).release(region);
+    duo.end(1).release(room.region);
 }
 
 /// Where there is a window, it shows what puts wrote, and what is written through it is published by a bare signal.
 pub fn opens_windows_on_the_same_bytes(open: &mut dyn FnMut() -> Pair) {
     let mut duo = Duo::up(open);
     let target = duo.target(1, 4096);
-    let Some(memory) = duo.end(0).window(target.remote) else { return };
-    assert_eq!(memory.len, 4096, "a window is as long as its region");
-    // SAFETY: the import is not forgotten, and both sides look at these bytes only when the other has said so.
-    let window = unsafe { Bytes::new(memory) };
+    let Some(window) = duo.window(0, target.remote) else { return };
+    assert_eq!(window.memory().len, 4096, "a window is as long as its region");
     window.write(10, b"through the window");
     duo.post(0, &Put { signal: Some(target.signal), ..to(1) });
     duo.arrive(&target, 1);
@@ -113,20 +104,18 @@ pub fn reads_no_source_after_its_release(open: &mut dyn FnMut() -> Pair) {
     const LEN: usize = 1 << 20;
     let mut duo = Duo::up(open);
     let bytes = pattern(19, LEN);
-    let mut own = Own::new(bytes.clone());
-    let source = match register(&mut duo, 0, &mut own) {
-        Ok(region) => Room { region, bytes: own.bytes() },
-        Err(_) => duo.source(0, &bytes),
+    let own = duo.own(&bytes);
+    let user_memory = duo.end(0).caps(peer(1)).user_memory;
+    let source = if user_memory {
+        duo.register(0, own, 0..LEN).expect("the caps say so")
+    } else {
+        duo.source(0, &bytes)
     };
-    let mine: Option<Memory> = (source.bytes.memory() == own.memory()).then(|| own.memory());
     let target = duo.target(1, LEN);
-    let (body, signal) = ([source.span(0, LEN)], Some(target.signal));
-    duo.post(0, &Put { body: &body, into: Some(target.remote), ..to(1) });
+    duo.post(0, &Put { body: &[source.span(0, LEN)], into: Some(target.remote), ..to(1) });
     duo.end(0).release(source.region);
-    if mine.is_some() {
-        own.bytes().write(0, &vec![0xee; LEN]);
-    }
-    duo.flush(0, signal.expect("set above"));
+    own.write(0, &vec![0xee; LEN]);
+    duo.flush(0, target.signal);
     if !duo.is_lost() {
         assert!(duo.arrived_bytes(&target, 0, LEN) == bytes, "the put arrives as it was posted");
     }

@@ -1,18 +1,15 @@
 //! Doorbells: nobody sleeps through what happens.
 
-use std::os::fd::RawFd;
 use std::time::Instant;
 
 use super::duo::{Duo, pattern, to};
 use super::{DEADLINE, Pair};
 use crate::Put;
-use crate::doorbell::rings;
 
 /// Waits for the doorbell of a side, while only the other side is polled.
-fn wait_for_ring(duo: &mut Duo, side: usize, doorbell: RawFd, what: &str) {
+fn wait_for_ring(duo: &mut Duo, side: usize, what: &str) {
     let begin = Instant::now();
-    // SAFETY: the doorbell is that of a side which the properties do not close.
-    while !unsafe { rings(doorbell, 1) } {
+    while !duo.rings(side) {
         assert!(begin.elapsed() < DEADLINE, "the doorbell does not ring: {what}");
         duo.poll(1 - side);
         duo.pause();
@@ -32,7 +29,9 @@ fn put_to_bed(duo: &mut Duo, side: usize) {
 pub fn rings_for_a_signal(open: &mut dyn FnMut() -> Pair) {
     let mut duo = Duo::up(open);
     let target = duo.target(1, 8);
-    let Some(doorbell) = duo.end(1).doorbell() else { return };
+    if duo.end(1).doorbell().is_none() {
+        return;
+    }
     for round in 0..50 {
         let put =
             Put { head: &[1], into: Some(target.remote), signal: Some(target.signal), ..to(1) };
@@ -41,7 +40,7 @@ pub fn rings_for_a_signal(open: &mut dyn FnMut() -> Pair) {
             while duo.end(0).put(&put).is_err() {
                 duo.poll(0);
             }
-            wait_for_ring(&mut duo, 1, doorbell, "a signal after arm");
+            wait_for_ring(&mut duo, 1, "a signal after arm");
         } else {
             while duo.end(0).put(&put).is_err() {
                 duo.poll(0);
@@ -49,7 +48,7 @@ pub fn rings_for_a_signal(open: &mut dyn FnMut() -> Pair) {
             duo.poll(0);
             // What arm says depends on whether the signal is here yet; what counts is that nobody sleeps on.
             if duo.end(1).arm() && duo.end(1).arrived(target.signal) == round {
-                wait_for_ring(&mut duo, 1, doorbell, "a signal around arm");
+                wait_for_ring(&mut duo, 1, "a signal around arm");
             }
         }
         duo.arrive(&target, round + 1);
@@ -59,10 +58,12 @@ pub fn rings_for_a_signal(open: &mut dyn FnMut() -> Pair) {
 /// Whoever sleeps is woken when the peer goes.
 pub fn rings_for_a_lost_peer(open: &mut dyn FnMut() -> Pair) {
     let mut duo = Duo::up(open);
-    let Some(doorbell) = duo.end(1).doorbell() else { return };
+    if duo.end(1).doorbell().is_none() {
+        return;
+    }
     put_to_bed(&mut duo, 1);
     duo.close(0);
-    wait_for_ring(&mut duo, 1, doorbell, "the peer has gone");
+    wait_for_ring(&mut duo, 1, "the peer has gone");
     duo.until("the loss is reported", |duo| duo.told[1].lost.is_some());
 }
 
@@ -71,7 +72,9 @@ pub fn rings_when_a_full_flow_drains(open: &mut dyn FnMut() -> Pair) {
     const LEN: usize = 1 << 20;
     let mut duo = Duo::up(open);
     let target = duo.target(1, LEN);
-    let Some(doorbell) = duo.end(0).doorbell() else { return };
+    if duo.end(0).doorbell().is_none() {
+        return;
+    }
     let body = [duo.source(0, &pattern(1, LEN)).span(0, LEN)];
     let put = Put { body: &body, into: Some(target.remote), signal: Some(target.signal), ..to(1) };
     // A wire that takes 256 MiB without a poll of the receiver is never full.
@@ -86,7 +89,7 @@ pub fn rings_when_a_full_flow_drains(open: &mut dyn FnMut() -> Pair) {
         if duo.end(0).put(&put).is_ok() {
             taken += 1;
         } else if duo.end(0).arm() {
-            wait_for_ring(&mut duo, 0, doorbell, "room in a full flow");
+            wait_for_ring(&mut duo, 0, "room in a full flow");
         }
     }
     duo.arrive(&target, taken as u64);
