@@ -133,7 +133,7 @@ mod tests {
         let sign = if x.is_sign_negative() { 0x80 } else { 0 };
         let far = |bits: u8| value(bits, mantissa).map(|v| (v - f64::from(x.abs())).abs());
         let numbers = (0..0x80).filter(|&bits| value(bits, mantissa).is_some());
-        let largest = numbers.clone().last().expect("there are numbers");
+        let largest = numbers.clone().next_back().expect("there are numbers");
         if value(largest, mantissa).is_some_and(|v| f64::from(x.abs()) > v) {
             return sign | largest;
         }

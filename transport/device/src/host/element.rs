@@ -121,11 +121,7 @@ macro_rules! flip_negative {
 }
 
 /// [`Format::TOP`] of an 8-bit format.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_possible_wrap,
-    reason = "a magnitude has seven bits"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "a magnitude has seven bits")]
 const fn top8<F: Format>() -> i8 {
     F::TOP as i8
 }

@@ -166,8 +166,9 @@ mod x86 {
             for (dst, src) in values.as_chunks_mut::<8>().0.iter_mut().zip(halves) {
                 // SAFETY: `src` has the 16 bytes that are read.
                 let src = unsafe { _mm_loadu_si128(src.as_ptr().cast::<__m128i>()) };
+                let floats = _mm256_cvtph_ps(src);
                 // SAFETY: `dst` has the 8 floats that are written.
-                unsafe { _mm256_storeu_ps(dst.as_mut_ptr(), _mm256_cvtph_ps(src)) };
+                unsafe { _mm256_storeu_ps(dst.as_mut_ptr(), floats) };
             }
             values
         }
@@ -198,8 +199,9 @@ mod x86 {
             let mut values = [0.0; BLOCK];
             // SAFETY: a block has the 32 bytes that are read.
             let halves = unsafe { _mm256_loadu_si256(block.as_ptr().cast::<__m256i>()) };
+            let floats = _mm512_cvtph_ps(halves);
             // SAFETY: `values` has the 16 floats that are written.
-            unsafe { _mm512_storeu_ps(values.as_mut_ptr(), _mm512_cvtph_ps(halves)) };
+            unsafe { _mm512_storeu_ps(values.as_mut_ptr(), floats) };
             values
         }
 

@@ -12,6 +12,7 @@ mod reduce;
 mod scale;
 mod table;
 mod width;
+mod worker;
 
 use std::collections::HashMap;
 use std::ffi::c_void;
@@ -21,6 +22,7 @@ use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
 pub use self::width::Width;
+pub(crate) use self::worker::Worker;
 use crate::{Device, Error, Memory, Queue, Result, Space, Work};
 
 /// The host. All callers get the same one, so that memory may be freed by who did not allocate it.
@@ -84,14 +86,14 @@ impl Device for Host {
     }
 
     fn queue(&self) -> Result<Box<dyn Queue>> {
-        Ok(Box::new(HostQueue { width: self.width, submitted: 0 }))
+        Ok(Box::new(HostQueue { worker: Worker::new(self.width), submitted: 0 }))
     }
 }
 
 /// A queue whose work is done when it was submitted.
 #[derive(Debug)]
 struct HostQueue {
-    width: Width,
+    worker: Worker,
     submitted: u64,
 }
 
@@ -102,30 +104,13 @@ impl Queue for HostQueue {
             return Err(not_mine("host", memory));
         }
         // SAFETY: the caller's promise; the work was checked, and all memory is the host's.
-        unsafe { perform(self.width, work) };
+        unsafe { self.worker.perform(work) };
         self.submitted += 1;
         Ok(self.submitted)
     }
 
     fn completed(&mut self) -> Result<u64> {
         Ok(self.submitted)
-    }
-}
-
-/// Does a piece of checked work.
-///
-/// # Safety
-/// As for [`Queue::submit`], and all memory is the CPU's.
-pub(crate) unsafe fn perform(width: Width, work: &Work<'_>) {
-    match *work {
-        // SAFETY: the caller's promise.
-        Work::Copy { src, dst } => unsafe { access::copy(src, dst) },
-        // SAFETY: the caller's promise.
-        Work::Reduce { srcs, dst, dtype, by } => unsafe {
-            reduce::reduce(width, srcs, dst, dtype, by)
-        },
-        // SAFETY: the caller's promise.
-        Work::Scale { src, dst, dtype, by } => unsafe { scale::scale(width, src, dst, dtype, by) },
     }
 }
 

@@ -3,50 +3,29 @@
 //! Two sources are one loop. More are folded in tiles that stay in the first-level cache: each source is read once and
 //! the destination written once. The small floating-point types fold in `f32` and are rounded once.
 
-use std::cmp::min;
-
 use super::access;
 use super::element::Element;
 use super::kernel;
 use super::ops::{Op, Prod, Sum};
 use super::table::{Conversion, Kernels};
-use super::width::Width;
+use super::worker::{TILE, Worker, tiles};
 use crate::{Combine, Custom, Dtype, Memory};
-
-/// Bytes of a tile: two of them and the lines of the sources fit in 32 KiB of cache.
-const TILE: usize = 8 << 10;
 
 /// Bytes of a tile for functions of the user, whose cost of a call we do not know.
 const CUSTOM_TILE: usize = 64 << 10;
-
-/// A tile, at the start of a cache line.
-#[repr(align(64))]
-pub(super) struct Tile([u8; TILE]);
-
-impl Tile {
-    /// A tile of zeros.
-    pub(super) const fn new() -> Self {
-        Self([0; TILE])
-    }
-
-    /// Its first `len` bytes.
-    pub(super) fn first(&mut self, len: usize) -> &mut [u8] {
-        &mut self.0[..len]
-    }
-}
 
 /// `dst = srcs[0] by srcs[1] by ...`, for checked work.
 ///
 /// # Safety
 /// As for [`Queue::submit`](crate::Queue::submit), and all memory is the CPU's.
 pub(super) unsafe fn reduce(
-    width: Width,
+    worker: &mut Worker,
     srcs: &[Memory],
     dst: Memory,
     dtype: Dtype,
     by: &Combine,
 ) {
-    let work = Fold { width, srcs, dst };
+    let mut work = Fold { worker, srcs, dst };
     match (srcs, by) {
         // SAFETY: the caller's promise.
         (&[src], _) => unsafe { access::copy(src, dst) },
@@ -75,14 +54,9 @@ pub(super) unsafe fn reduce(
     }
 }
 
-/// Runs `each(offset, len)` over `len` bytes, at most `tile` at a time.
-pub(super) fn tiles(len: usize, tile: usize) -> impl Iterator<Item = (usize, usize)> {
-    (0..len).step_by(tile).map(move |offset| (offset, min(tile, len - offset)))
-}
-
 /// A reduction of two sources or more.
 struct Fold<'a> {
-    width: Width,
+    worker: &'a mut Worker,
     srcs: &'a [Memory],
     dst: Memory,
 }
@@ -93,19 +67,20 @@ impl Fold<'_> {
     /// # Safety
     /// As for [`reduce`].
     unsafe fn two(&self, kernels: Kernels, a: Memory, b: Memory) {
+        let width = self.worker.width;
         // SAFETY: the caller's promise; no slice of a source that is the destination is made.
         let dst = unsafe { access::write(self.dst) };
         if a.ptr == self.dst.ptr {
             // SAFETY: the caller's promise; `b` is not the destination.
-            (kernels.update)(self.width, dst, unsafe { access::read(b) });
+            (kernels.update)(width, dst, unsafe { access::read(b) });
         } else if b.ptr == self.dst.ptr {
             // SAFETY: the caller's promise; `a` is not the destination.
-            (kernels.update)(self.width, dst, unsafe { access::read(a) });
+            (kernels.update)(width, dst, unsafe { access::read(a) });
         } else {
             // SAFETY: the caller's promise.
             let a = unsafe { access::read(a) };
             // SAFETY: the caller's promise.
-            (kernels.join)(self.width, a, unsafe { access::read(b) }, dst);
+            (kernels.join)(width, a, unsafe { access::read(b) }, dst);
         }
     }
 
@@ -113,17 +88,17 @@ impl Fold<'_> {
     ///
     /// # Safety
     /// As for [`reduce`].
-    unsafe fn many(&self, kernels: Kernels) {
-        let mut tile = Tile::new();
+    unsafe fn many(&mut self, kernels: Kernels) {
+        let Worker { width, sum, .. } = &mut *self.worker;
         for (offset, len) in tiles(self.dst.len, TILE) {
-            let sum = tile.first(len);
+            let sum = sum.first(len);
             // SAFETY: the caller's promise; the destination is written only when its tile of each source was read.
             let mut sources =
                 self.srcs.iter().map(|src| unsafe { access::read(src.part(offset, len)) });
             let (a, b) = (sources.next(), sources.next());
             let (a, b) = a.zip(b).expect("a fold has two sources or more");
-            (kernels.join)(self.width, a, b, sum);
-            sources.for_each(|src| (kernels.update)(self.width, sum, src));
+            (kernels.join)(*width, a, b, sum);
+            sources.for_each(|src| (kernels.update)(*width, sum, src));
             // SAFETY: the caller's promise; the slices of the sources are gone.
             unsafe { access::write(self.dst.part(offset, len)) }.copy_from_slice(sum);
         }
@@ -133,8 +108,12 @@ impl Fold<'_> {
     ///
     /// # Safety
     /// As for [`reduce`].
-    unsafe fn widened<O: Op<<f32 as Element>::Value>>(&self, conversion: Conversion, dtype: Dtype) {
-        let (mut sum, mut next) = (Tile::new(), Tile::new());
+    unsafe fn widened<O: Op<<f32 as Element>::Value>>(
+        &mut self,
+        conversion: Conversion,
+        dtype: Dtype,
+    ) {
+        let Worker { width, sum, next } = &mut *self.worker;
         let widened = Dtype::F32.size() / dtype.size();
         for (offset, len) in tiles(self.dst.len, TILE / widened) {
             let (sum, next) = (sum.first(len * widened), next.first(len * widened));
@@ -142,18 +121,14 @@ impl Fold<'_> {
                 // SAFETY: the caller's promise; the destination is written only when all sources were read.
                 let src = unsafe { access::read(src.part(offset, len)) };
                 if k == 0 {
-                    (conversion.widen)(self.width, sum, src);
+                    (conversion.widen)(*width, sum, src);
                 } else {
-                    (conversion.widen)(self.width, next, src);
-                    kernel::update::<f32, O>(self.width, sum, next);
+                    (conversion.widen)(*width, next, src);
+                    kernel::update::<f32, O>(*width, sum, next);
                 }
             }
             // SAFETY: the caller's promise; the slices of the sources are gone.
-            (conversion.narrow)(
-                self.width,
-                unsafe { access::write(self.dst.part(offset, len)) },
-                sum,
-            );
+            (conversion.narrow)(*width, unsafe { access::write(self.dst.part(offset, len)) }, sum);
         }
     }
 

@@ -2,20 +2,20 @@
 
 use super::access;
 use super::kernel;
-use super::reduce::{Tile, tiles};
 use super::table::Conversion;
 use super::width::Width;
+use super::worker::{TILE, Worker, tiles};
 use crate::{Dtype, Memory, Scale};
 
-/// Bytes of the destination that are scaled at a time; four times as many of `f32` fit in a [`Tile`].
-const STRIP: usize = 2 << 10;
+/// Bytes of the destination that are scaled at a time; as `f32` they fit in a tile.
+const STRIP: usize = TILE / 4;
 
 /// `dst = src` scaled, for checked work.
 ///
 /// # Safety
 /// As for [`Queue::submit`](crate::Queue::submit), and all memory is the CPU's.
-pub(super) unsafe fn scale(width: Width, src: Memory, dst: Memory, dtype: Dtype, by: Scale) {
-    let mut tile = Tile::new();
+pub(super) unsafe fn scale(worker: &mut Worker, src: Memory, dst: Memory, dtype: Dtype, by: Scale) {
+    let width = worker.width;
     for (offset, len) in tiles(dst.len, STRIP) {
         // SAFETY: the caller's promise.
         unsafe { access::copy(src.part(offset, len), dst.part(offset, len)) };
@@ -23,7 +23,7 @@ pub(super) unsafe fn scale(width: Width, src: Memory, dst: Memory, dtype: Dtype,
         let dst = unsafe { access::write(dst.part(offset, len)) };
         match Conversion::of(dtype) {
             Some(conversion) => {
-                let wide = tile.first(len / dtype.size() * Dtype::F32.size());
+                let wide = worker.next.first(len / dtype.size() * Dtype::F32.size());
                 (conversion.widen)(width, wide, dst);
                 scale_in_place(width, wide, Dtype::F32, by);
                 (conversion.narrow)(width, dst, wide);
