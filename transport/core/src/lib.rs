@@ -6,8 +6,15 @@
 //! are built once above it (dure-exec), *flush* and cache invalidation are [`Transport::acquire`].
 //!
 //! **The contract.** When `arrived(s)` counts a put, the bytes of that put, and of every put posted before it to the
-//! same peer on the same flow, are readable after `acquire`. Nothing is promised about anything else. [`conformance`]
-//! checks it, and each transport runs that suite.
+//! same peer on the same flow, are readable after `acquire`. Nothing is promised about anything else. In particular:
+//!
+//! - A put that is accepted may still be lost with its connection, also when its poster drops its transport right after
+//!   posting it: whoever must know that it arrived waits for an answer.
+//! - The bytes of a put may land in any order and in pieces before its signal counts.
+//! - Puts of a peer may land before its [`Event::Up`] is reported here, if that side came up first.
+//! - Once [`Event::Lost`] is reported, nothing more of that peer is counted. Counters keep what they have.
+//!
+//! [`conformance`] checks the contract, and each transport runs that suite.
 //!
 //! Nothing here blocks and nothing spawns.
 
@@ -100,7 +107,8 @@ pub enum Posted {
     Pending,
 }
 
-/// The transport cannot take the put now: poll, and try again. Nothing of it was taken.
+/// The transport cannot take the put now: poll, and try again. Nothing of it was taken. It ends: either there is room
+/// again once the peer has polled, or the peer is lost and puts to it are dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
@@ -114,9 +122,11 @@ pub enum Event {
         /// What the peer gave to its `connect`.
         hello: Card,
     },
-    /// The source of a pending put may be reused.
+    /// The source of a pending put may be reused. Once for each [`Posted::Pending`], for no other put.
     Sent(Token),
-    /// The connection to a peer is lost, for good. Puts to it are dropped, their tokens do not come back.
+    /// The connection to a peer is lost, for good; reported once for each peer that was connected to. Puts to it are
+    /// dropped: those that are pending give no token back and read their source no more, later ones are
+    /// [`Posted::Done`].
     Lost {
         /// The peer.
         peer: Peer,
@@ -192,12 +202,17 @@ pub struct Caps {
     /// Flows per peer; at least 1.
     pub flows: u16,
     /// Whether any host memory of the user can be registered, at no cost worth saving: then it need not be staged.
+    /// Otherwise `register` refuses it, or gives a region that has no key for this peer and from which nothing may be
+    /// put to it.
     pub user_memory: bool,
     /// Whether puts land while neither side polls.
     pub unattended: bool,
 }
 
 /// A wire. One object serves one rank of one communicator, and is used by one thread at a time.
+///
+/// Dropping it closes its connections, so that the peers get [`Event::Lost`], and ends its regions and imports as
+/// `release` and `forget` do.
 pub trait Transport: Send + Debug {
     /// Its name in settings and messages, such as `tcp`.
     fn name(&self) -> &'static str;
@@ -205,7 +220,8 @@ pub trait Transport: Send + Debug {
     /// What it can do with this peer.
     fn caps(&self, peer: Peer) -> Caps;
 
-    /// Allocates memory that peers may write once they have its key, zeroed, aligned to 64 bytes at least.
+    /// Allocates memory that peers may write once they have its key, zeroed, aligned to 64 bytes at least. It is there
+    /// until `release`.
     ///
     /// # Errors
     /// [`Error::Exhausted`] or [`Error::System`].
@@ -217,37 +233,42 @@ pub trait Transport: Send + Debug {
     /// [`Error::Unsupported`] when this memory cannot be registered here: the caller stages then.
     ///
     /// # Safety
-    /// Until `release` returns, `memory` stays mapped, and no Rust reference into it is alive while a peer may write
-    /// it or a put reads it.
+    /// Until `release` returns or the transport is dropped, `memory` stays mapped, and no Rust reference into it is
+    /// alive while a peer may write it or a put reads it.
     unsafe fn register(&mut self, memory: Memory) -> Result<Region>;
 
-    /// Ends a region of `alloc` or `register`. Frames of peers that still name it are refused from here on.
+    /// Ends a region of `alloc` or `register`: its memory is not touched from here on.
+    ///
+    /// Puts that are pending and still read it are no obstacle: the transport takes over what is left to read, or gives
+    /// up their connection. Puts of peers that still name it are dropped with their signals, or end their connection
+    /// with [`Error::Protocol`]; only a peer that has a `window` to it cannot be kept from writing.
     fn release(&mut self, region: Region);
 
-    /// What peer `to` needs to write into a region; `None` when it cannot.
+    /// What peer `to` needs to write into a region; `None` when it cannot. It need not be up.
     fn key(&self, region: Region, to: Peer) -> Option<Card>;
 
     /// Makes a peer's region writable here. The peer must be up.
     ///
     /// # Errors
-    /// [`Error::BadCard`], [`Error::Protocol`], [`Error::System`].
+    /// [`Error::BadCard`], [`Error::Protocol`], [`Error::System`]; [`Error::Closed`] when the peer is lost.
     fn import(&mut self, of: Peer, key: &Card) -> Result<RemoteRegion>;
 
-    /// Ends an import. The peer's memory is not written through it afterwards.
+    /// Ends an import: no put names it afterwards. Those that were posted before may still land.
     fn forget(&mut self, region: RemoteRegion);
 
     /// The peer's memory itself, where this process can address it: bytes may then be written there by whatever means,
-    /// and published by a put with empty head and body on any flow, posted after they were written.
+    /// and published by a put with empty head and body on any flow, posted after they were written. It stays mapped
+    /// until `forget`, also when the peer releases it or is gone.
     fn window(&self, region: RemoteRegion) -> Option<Memory>;
 
     /// Where peers find this object; what they give to `connect`.
     fn address(&self) -> Card;
 
     /// Starts to connect to a peer: both sides must. Done when [`Event::Up`] comes, which carries the other side's
-    /// `hello`. Called once per peer.
+    /// `hello`, or failed when [`Event::Lost`] does. Called once per peer.
     ///
     /// # Errors
-    /// [`Error::BadCard`], or what the first step of connecting met.
+    /// [`Error::BadCard`], or what the first step of connecting met. No event comes then.
     fn connect(&mut self, peer: Peer, address: &Card, hello: &Card) -> Result<()>;
 
     /// A new counter, at 0, that `from` (and nobody else) will bump. Its number may travel to `from` in a card.
@@ -256,10 +277,18 @@ pub trait Transport: Send + Debug {
     /// [`Error::Exhausted`].
     fn counter(&mut self, from: Peer) -> Result<Signal>;
 
-    /// Posts a put to a peer that is up.
+    /// Posts a put to a peer that is up, or was and is lost.
+    ///
+    /// The peer's side keeps its memory: a put past the end of a remote region or with a signal that is not this
+    /// side's to bump is dropped there with its signal, or ends the connection with [`Error::Protocol`]. A transport
+    /// whose peers write memory themselves checks on the side that posts, and drops.
     ///
     /// # Errors
     /// [`Full`]: poll and try again.
+    ///
+    /// # Panics
+    /// May panic when the put breaks the caller's part: it exceeds the caps, a span is not inside a region, a region or
+    /// import is none of this object's, or the peer was never up.
     fn put(&mut self, put: &Put<'_>) -> std::result::Result<Posted, Full>;
 
     /// Moves on as far as possible without waiting, and appends what happened to `events`.
@@ -271,10 +300,12 @@ pub trait Transport: Send + Debug {
     /// Makes arrived bytes of a region readable by whoever reads them next.
     fn acquire(&mut self, bytes: Span);
 
-    /// The descriptor that becomes readable when, after `arm` returned true, something may have happened. `None`
-    /// when there is nothing to sleep on (the simulated transport).
+    /// The descriptor that becomes readable when, after `arm` returned true, something may have happened: an arrival,
+    /// an event, or room after [`Full`]. Always the same one, never read by whoever sleeps on it, and it stays readable
+    /// until the transport is polled. `None` when there is nothing to sleep on (the simulated transport).
     fn doorbell(&self) -> Option<RawFd>;
 
     /// Prepares to sleep on `doorbell`: false when something has happened already and the caller must poll instead.
+    /// (True is right as well when the doorbell then rings at once.)
     fn arm(&mut self) -> bool;
 }
