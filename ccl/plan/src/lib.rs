@@ -15,10 +15,18 @@
 
 mod algorithm;
 mod algorithms;
+mod check;
 mod choose;
+mod flaw;
+mod memory;
+mod schedule;
+mod shapes;
 mod step;
+mod verify;
 
 pub use crate::algorithm::{Algorithm, Blocks, Collective, Refusal, Shape, Steps, World};
 pub use crate::algorithms::{algorithms, find};
 pub use crate::choose::{Choice, choose};
+pub use crate::flaw::{Flaw, Place};
 pub use crate::step::{Buf, Chunks, Rank, Sources, Step, input, output, scratch};
+pub use crate::verify::{Proof, verify};

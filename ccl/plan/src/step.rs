@@ -1,5 +1,7 @@
 //! Steps: what one rank does, in order.
 
+use std::fmt::{self, Display};
+
 /// Number of a member of a communicator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Rank(pub u32);
@@ -100,4 +102,56 @@ pub struct Sources {
     pub at: u32,
     /// The operand that is not in the scratch.
     pub own: Chunks,
+}
+
+impl Display for Buf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Input => "in",
+            Self::Output => "out",
+            Self::Scratch => "scratch",
+        })
+    }
+}
+
+/// `in[3]`, `out[2..4]`.
+impl Display for Chunks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { buf, first, len } = *self;
+        match len {
+            1 => write!(f, "{buf}[{first}]"),
+            _ => write!(f, "{buf}[{first}..{}]", u64::from(first) + u64::from(len)),
+        }
+    }
+}
+
+/// A line of the text form: `send 1 in[0]`, `recv 3 out[2..4]`, `recv-reduce 3 in[1] out[1]`, `copy in[0] out[0]`,
+/// `reduce out[0] = scratch[0] in[0] scratch[2]`.
+impl Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Send { to, src } => write!(f, "send {} {src}", to.0),
+            Self::Recv { from, dst } => write!(f, "recv {} {dst}", from.0),
+            Self::RecvReduce { from, with, dst } => {
+                write!(f, "recv-reduce {} {with} {dst}", from.0)
+            }
+            Self::Copy { src, dst } => write!(f, "copy {src} {dst}"),
+            Self::Reduce { srcs, dst } => {
+                write!(f, "reduce {dst} =")?;
+                (0..srcs.groups)
+                    .try_for_each(|group| write!(f, " {}", srcs.operand(group, dst.len)))
+            }
+        }
+    }
+}
+
+impl Sources {
+    /// Operand `group` of a reduction to `len` chunks.
+    pub const fn operand(self, group: u32, len: u32) -> Chunks {
+        if group == self.at {
+            self.own
+        } else {
+            scratch(self.first.saturating_add(group.saturating_mul(len)), len)
+        }
+    }
 }
