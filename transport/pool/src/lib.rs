@@ -1,1 +1,392 @@
-//! Placeholder.
+//! The shared-memory transport: put is a copy, signal is a store.
+//!
+//! Each rank of a communicator owns one segment: an anonymous file (memfd) that is sealed in size, and that its peers
+//! on the same host map too. Nothing is named in `/dev/shm` or elsewhere, so nothing is left behind and no limit of a
+//! container's `/dev/shm` applies.
+//!
+//! ```text
+//!   rank 0                              rank 1
+//!   own segment  <-- mapped by both --> import of rank 0's
+//!     header                              copy bytes      put, head and body
+//!     board: counters, bells  <---------- store counter   put, signal
+//!     heap: regions                       exchange bell   asleep? then one byte on the socket
+//! ```
+//!
+//! The segment's descriptor travels over a Unix socket once both sides have proven that they belong to the job. The
+//! socket stays open: its end is how the death of a peer is noticed, and it wakes a peer that sleeps.
+//!
+//! A peer that has the descriptor can write the whole segment, and free parts of it, at any time: that is what sharing
+//! memory means. So what is read from a segment is a count or is compared, and is never used as an index, a length or
+//! an address; what a rank must rely on, it keeps in its own memory.
+//!
+//! On hosts whose caches are coherent there is nothing to do in [`Transport::acquire`]: the Acquire load of the counter
+//! has done it. How puts are published, and why no wake-up is lost, is in `docs/memory-model.md`.
+#![deny(unsafe_code)]
+
+#[expect(unsafe_code, reason = "the words of the board are atomics in mapped memory")]
+mod board;
+mod doorbell;
+mod heap;
+mod home;
+mod link;
+mod lobby;
+#[expect(unsafe_code, reason = "mapped memory has no owner that the compiler knows")]
+mod map;
+mod region;
+mod signal;
+mod socket;
+mod sync;
+#[cfg(test)]
+#[expect(unsafe_code, reason = "looks into the memory of regions")]
+mod tests;
+
+use std::os::fd::RawFd;
+
+use dure_device::Memory;
+use dure_transport::proof::Key as JobKey;
+use dure_transport::{
+    Caps, Card, Error, Event, Full, Peer, Posted, Put, Region, RemoteRegion, Result, Signal, Span,
+    Transport,
+};
+use nix::errno::Errno;
+
+use crate::board::Line;
+use crate::doorbell::Source;
+use crate::heap::{Heap, footprint};
+use crate::home::Home;
+use crate::link::{Link, Remote};
+use crate::lobby::{Greeting, Lobby};
+use crate::region::{Import, Key, Own, Table, slot};
+use crate::socket::Name;
+
+/// Name of the transport.
+const NAME: &str = "pool";
+
+/// A spinning rank looks at its sockets once in so many polls: a look is a system call of some 300 ns, a poll is a few
+/// nanoseconds, and nothing but the end of a peer waits for it.
+const POLLS_PER_LOOK: u32 = 1024;
+
+/// How to open a [`Pool`].
+#[derive(Debug)]
+pub struct Options {
+    /// The rank that this object serves.
+    pub rank: Peer,
+    /// The key that peers must know.
+    pub key: JobKey,
+    /// Size of the segment in bytes, which bounds all regions together. It is not used up: pages exist when they are
+    /// touched. `None` is the memory of the machine, at most 16 GiB. A smaller one is made where the system
+    /// refuses this one.
+    pub capacity: Option<u64>,
+}
+
+/// The shared-memory transport of one rank. What it allocates, and the windows it gives, end with it.
+#[derive(Debug)]
+pub struct Pool {
+    home: Home,
+    heap: Heap,
+    regions: Table<Own>,
+    imports: Table<Import>,
+    lobby: Lobby,
+    links: Vec<Link>,
+    counters: Vec<Counter>,
+    /// Own lines that peers clear when they signal, one for each peer.
+    bells: Vec<Line>,
+    events: Vec<Event>,
+    parked: bool,
+    polls: u32,
+}
+
+/// A counter of ours.
+#[derive(Debug)]
+struct Counter {
+    line: Line,
+    /// What [`Transport::arm`] last saw there.
+    seen: u64,
+}
+
+impl Pool {
+    /// Makes the segment of a rank, and listens for its peers.
+    ///
+    /// # Errors
+    /// [`Error::System`] when the system refuses a segment or a socket.
+    pub fn open(options: Options) -> Result<Self> {
+        let home = Home::new(options)?;
+        let lobby = Lobby::open(&home)?;
+        Ok(Self {
+            heap: Heap::new(home.board.heap(), home.board.map().len()),
+            home,
+            regions: Table::new(),
+            imports: Table::new(),
+            lobby,
+            links: Vec::new(),
+            counters: Vec::new(),
+            bells: Vec::new(),
+            events: Vec::new(),
+            parked: false,
+            polls: 0,
+        })
+    }
+
+    fn add_region(&mut self, at: u64, len: u64, allocated: bool) -> Result<Region> {
+        let (line, stamp) = self.home.stamp()?;
+        Ok(Region(self.regions.insert(Own { key: Key { at, len, stamp, line }, allocated })))
+    }
+
+    fn link(&mut self, peer: Peer) -> &mut Link {
+        let index = slot(peer.0);
+        if index >= self.links.len() {
+            self.links.resize_with(index + 1, Link::default);
+        }
+        &mut self.links[index]
+    }
+
+    fn lose(&mut self, peer: Peer, error: Error) {
+        let board = match std::mem::take(self.link(peer)) {
+            Link::Up(remote) => Some(remote.close(&self.home)),
+            Link::Unknown | Link::Connecting => None,
+            // It was reported when it was lost.
+            lost @ Link::Lost(_) => return *self.link(peer) = lost,
+        };
+        *self.link(peer) = Link::Lost(board);
+        self.events.push(Event::Lost { peer, error });
+    }
+
+    /// Looks at the sockets.
+    fn look(&mut self) {
+        self.lobby.redial(&self.home);
+        let ready = match self.home.doorbell.ready() {
+            Ok(ready) => ready,
+            Err(error) => return tracing::warn!(target: "dure::net", ?error, "doorbell"),
+        };
+        for source in ready {
+            match source {
+                Source::Listener => self.lobby.accept(&self.home),
+                Source::Guest(number) => self.lobby.advance(&self.home, number),
+                Source::Peer(peer) => {
+                    if let Link::Up(remote) = self.link(peer)
+                        && let Err(error) = remote.hush()
+                    {
+                        self.lose(peer, error);
+                    }
+                }
+                Source::Process(peer) => self.lose(peer, Error::Closed),
+            }
+        }
+        for (peer, outcome) in self.lobby.outcomes() {
+            let met = outcome.and_then(|mut met| {
+                let hello = std::mem::take(&mut met.hello);
+                Ok((hello, Remote::new(&self.home, peer, met)?))
+            });
+            match met {
+                Ok((hello, remote)) => {
+                    *self.link(peer) = Link::Up(Box::new(remote));
+                    self.events.push(Event::Up { peer, hello });
+                }
+                Err(error) => self.lose(peer, error),
+            }
+        }
+    }
+
+    /// Writes a put into the peer's segment, which is known to be up.
+    fn write(&mut self, put: &Put<'_>) -> Result<()> {
+        let Some(Link::Up(remote)) = self.links.get_mut(slot(put.to.0)) else { return Ok(()) };
+        let bytes = |len: usize| u64::try_from(len).expect("a length fits 64 bits");
+        let body = put.body.iter().try_fold(0_u64, |sum, span| sum.checked_add(span.len));
+        let len = body.and_then(|body| body.checked_add(bytes(put.head.len())));
+        if len != Some(0) {
+            let into = put.into.expect("a put of bytes names where they go");
+            let import = self.imports.get(into.0).expect("a put goes into what was imported");
+            assert_eq!(import.of, put.to, "a put goes to the peer whose region it names");
+            let key = &import.key;
+            let end = len.and_then(|len| put.at.checked_add(len));
+            if end.is_none_or(|end| end > key.len) {
+                return Err(Error::Protocol { what: "a put past the end of its region" });
+            }
+            if !key.is_current(&remote.board) {
+                return Err(Error::Protocol { what: "a put into a region that was released" });
+            }
+            let mut at = key.at + put.at;
+            remote.board.map().write(at, put.head);
+            at += bytes(put.head.len());
+            for span in put.body {
+                let own = self.regions.get(span.region.0).expect("a span is of an own region");
+                let end = span.offset.checked_add(span.len);
+                assert!(end.is_some_and(|end| end <= own.key.len), "{span:?} is past its region");
+                let from = own.key.at + span.offset;
+                remote.board.map().copy(at, self.home.board.map(), from, span.len);
+                at += span.len;
+            }
+        }
+        put.signal.map_or(Ok(()), |signal| remote.bump(signal))
+    }
+
+    fn bell(&self, line: Line) -> &std::sync::atomic::AtomicU64 {
+        self.home.board.line(line).expect("own bells are on the own board")
+    }
+}
+
+impl Transport for Pool {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    /// Head, gather and flows have no natural bound here; the numbers are what nobody exceeds.
+    fn caps(&self, _peer: Peer) -> Caps {
+        Caps { head: 4096, gather: 1024, flows: 1024, user_memory: false, unattended: true }
+    }
+
+    fn alloc(&mut self, len: usize) -> Result<(Region, Memory)> {
+        let wanted = u64::try_from(len).expect("a length fits 64 bits");
+        let full = || Error::Exhausted { transport: NAME, what: format!("{len} bytes") };
+        // Free memory is zero: the file was, and what came back was made so.
+        let at = self.heap.take(wanted).ok_or_else(full)?;
+        match self.add_region(at, wanted, true) {
+            Ok(region) => Ok((region, self.home.board.map().memory(at, wanted))),
+            Err(error) => {
+                self.heap.give(at, wanted);
+                Err(error)
+            }
+        }
+    }
+
+    /// Serves memory of [`Transport::alloc`] only: other memory is in no segment.
+    #[expect(unsafe_code, reason = "the trait declares it so; nothing is dereferenced here")]
+    unsafe fn register(&mut self, memory: Memory) -> Result<Region> {
+        let map = self.home.board.map();
+        let holder = self
+            .regions
+            .iter()
+            .find(|own| own.allocated && map.memory(own.key.at, own.key.len).contains(memory));
+        let Some(holder) = holder else {
+            return Err(Error::Unsupported {
+                transport: NAME,
+                what: "register memory that it did not allocate",
+            });
+        };
+        let start = map.memory(holder.key.at, holder.key.len).address();
+        let bytes = |len: usize| u64::try_from(len).expect("a length fits 64 bits");
+        let at = holder.key.at + bytes(memory.address() - start);
+        self.add_region(at, bytes(memory.len), false)
+    }
+
+    /// From here on peers that still name the region are refused, as far as they ask: a peer that is copying already,
+    /// or writes through a window, is not stopped.
+    fn release(&mut self, region: Region) {
+        let own = self.regions.remove(region.0).expect("a region is released once");
+        self.home.end_stamp(own.key.line, own.key.stamp);
+        if own.allocated {
+            let size = footprint(own.key.len).expect("it was allocated");
+            self.home.discard(own.key.at, size);
+            self.heap.give(own.key.at, own.key.len);
+        }
+    }
+
+    fn key(&self, region: Region, _to: Peer) -> Option<Card> {
+        self.regions.get(region.0).map(|own| own.key.card())
+    }
+
+    fn import(&mut self, of: Peer, key: &Card) -> Result<RemoteRegion> {
+        let key = Key::parse(key)?;
+        let Link::Up(remote) = self.link(of) else { return Err(Error::Closed) };
+        key.check(&remote.board)?;
+        Ok(RemoteRegion(self.imports.insert(Import { of, key })))
+    }
+
+    fn forget(&mut self, region: RemoteRegion) {
+        self.imports.remove(region.0).expect("an import is forgotten once");
+    }
+
+    fn window(&self, region: RemoteRegion) -> Option<Memory> {
+        let Import { of, key } = self.imports.get(region.0)?;
+        match self.links.get(slot(of.0))? {
+            Link::Up(remote) => Some(remote.board.map().memory(key.at, key.len)),
+            Link::Lost(board) => board.as_ref().map(|board| board.map().memory(key.at, key.len)),
+            Link::Unknown | Link::Connecting => None,
+        }
+    }
+
+    fn address(&self) -> Card {
+        self.home.name.card()
+    }
+
+    fn connect(&mut self, peer: Peer, address: &Card, hello: &Card) -> Result<()> {
+        assert!(peer != self.home.me, "a rank does not connect to itself");
+        assert!(matches!(self.link(peer), Link::Unknown), "connect is called once per peer");
+        let at = Name::parse(address)?;
+        if hello.0.len() > Card::MAX {
+            return Err(Error::BadCard { transport: NAME });
+        }
+        let bell = self.home.fresh_line("another peer")?;
+        self.lobby.want(&self.home, peer, at, Greeting::new(bell, hello))?;
+        self.bells.push(bell);
+        *self.link(peer) = Link::Connecting;
+        Ok(())
+    }
+
+    fn counter(&mut self, _from: Peer) -> Result<Signal> {
+        let line = self.home.fresh_line("another counter")?;
+        self.counters.push(Counter { line, seen: 0 });
+        Ok(Signal(line))
+    }
+
+    /// Always done when it returns. A put that the peer's segment has no place for ends the connection.
+    fn put(&mut self, put: &Put<'_>) -> std::result::Result<Posted, Full> {
+        match self.link(put.to) {
+            Link::Up(_) => {
+                if let Err(error) = self.write(put) {
+                    self.lose(put.to, error);
+                }
+                Ok(Posted::Done)
+            }
+            Link::Lost(_) => Ok(Posted::Done),
+            Link::Connecting => Err(Full),
+            Link::Unknown => panic!("a put to {:?}, to whom connect was not called", put.to),
+        }
+    }
+
+    fn poll(&mut self, events: &mut Vec<Event>) {
+        self.polls = self.polls.wrapping_add(1);
+        let woken = std::mem::take(&mut self.parked);
+        if woken {
+            self.bells.iter().for_each(|line| signal::unpark(self.bell(*line)));
+        }
+        if woken || self.lobby.is_waiting() || self.polls.is_multiple_of(POLLS_PER_LOOK) {
+            self.look();
+        }
+        events.append(&mut self.events);
+    }
+
+    fn arrived(&self, signal: Signal) -> u64 {
+        signal::observe(self.home.board.line(signal.0).expect("a counter is on the own board"))
+    }
+
+    /// Nothing: caches are coherent, and `arrived` is an Acquire load.
+    fn acquire(&mut self, _bytes: Span) {}
+
+    fn doorbell(&self) -> Option<RawFd> {
+        Some(self.home.doorbell.descriptor())
+    }
+
+    fn arm(&mut self) -> bool {
+        if !self.events.is_empty() || self.lobby.is_restless() {
+            return false;
+        }
+        let board = &self.home.board;
+        let word = |line: Line| board.line(line).expect("own lines are on the own board");
+        let counters = &mut self.counters;
+        let armed = signal::arm(self.bells.iter().map(|line| word(*line)), || {
+            // Every counter is looked at, so that the next call compares with now.
+            counters.iter_mut().fold(false, |changed, counter| {
+                let now = signal::observe(word(counter.line));
+                std::mem::replace(&mut counter.seen, now) != now || changed
+            })
+        });
+        // Armed once is parked until the next poll, whatever a second call says.
+        self.parked |= armed;
+        armed
+    }
+}
+
+fn system(call: &'static str) -> impl FnOnce(Errno) -> Error {
+    move |errno| Error::System { call, source: errno.into() }
+}

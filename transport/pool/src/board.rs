@@ -1,0 +1,118 @@
+//! How a segment is laid out: a header, a board of lines, and the heap.
+//!
+//! ```text
+//!   0          header: magic, version, length, lines, process
+//!   4096       line 0, line 1, ...: 64 bytes each, one shared word at the start of each
+//!   heap       regions
+//! ```
+//!
+//! A line is a counter, a bell, or the stamp of a region. Each has a cache line of its own, because each is written by
+//! another agent. The words are only ever accessed as atomics: no region overlaps the board.
+
+use std::sync::atomic::AtomicU64;
+
+use dure_transport::{Error, Result};
+
+use crate::map::{Map, PAGE};
+use crate::signal::{observe, publish};
+
+/// First word of each segment; reads "durepool" in a dump of a little-endian machine.
+const MAGIC: u64 = u64::from_le_bytes(*b"durepool");
+/// Version of the layout, of the keys and of the greeting.
+const VERSION: u64 = 1;
+// Where the words of the header lie, in bytes.
+const AT_MAGIC: u64 = 0;
+const AT_VERSION: u64 = 8;
+const AT_LENGTH: u64 = 16;
+const AT_LINES: u64 = 24;
+/// For whoever reads a dump; nobody relies on it.
+const AT_PROCESS: u64 = 32;
+
+/// Size of a line: a cache line of x86-64 and of most aarch64.
+const LINE: u64 = 64;
+
+/// A line of somebody's board.
+pub(crate) type Line = u32;
+
+/// A mapped segment, seen through its layout.
+#[derive(Debug)]
+pub(crate) struct Board {
+    map: Map,
+    lines: Line,
+}
+
+impl Board {
+    /// Writes the header of a new segment.
+    pub(crate) fn new(map: Map, lines: Line) -> Self {
+        let board = Self { map, lines };
+        let header = [
+            (AT_VERSION, VERSION),
+            (AT_LENGTH, board.map.len()),
+            (AT_LINES, u64::from(lines)),
+            (AT_PROCESS, u64::from(std::process::id())),
+            (AT_MAGIC, MAGIC),
+        ];
+        header.into_iter().for_each(|(at, value)| publish(board.word(at), value));
+        board
+    }
+
+    /// Reads and checks the header of a peer's segment.
+    pub(crate) fn join(map: Map) -> Result<Self> {
+        let smallest = heap_start(1);
+        if map.len() < smallest {
+            return Err(Error::Protocol { what: "a segment shorter than its header" });
+        }
+        let board = Self { map, lines: 0 };
+        // Each word is read once: the peer may change it between two reads.
+        if observe(board.word(AT_MAGIC)) != MAGIC || observe(board.word(AT_VERSION)) != VERSION {
+            return Err(Error::Protocol { what: "a segment of another version, or none" });
+        }
+        if observe(board.word(AT_LENGTH)) != board.map.len() {
+            return Err(Error::Protocol { what: "a segment of another length than it says" });
+        }
+        let lines = Line::try_from(observe(board.word(AT_LINES)))
+            .ok()
+            .filter(|lines| heap_start(*lines) <= board.map.len())
+            .ok_or(Error::Protocol { what: "a segment with more lines than bytes" })?;
+        Ok(Self { lines, ..board })
+    }
+
+    /// The mapping.
+    pub(crate) fn map(&self) -> &Map {
+        &self.map
+    }
+
+    /// How many lines the board has.
+    pub(crate) fn lines(&self) -> Line {
+        self.lines
+    }
+
+    /// The word of a line, if the board has that line.
+    pub(crate) fn line(&self, line: Line) -> Option<&AtomicU64> {
+        (line < self.lines).then(|| self.word(PAGE + u64::from(line) * LINE))
+    }
+
+    /// First byte of the heap.
+    pub(crate) fn heap(&self) -> u64 {
+        heap_start(self.lines)
+    }
+
+    /// The words of the header that peers check.
+    #[cfg(test)]
+    pub(crate) fn header(&self) -> [&AtomicU64; 4] {
+        [AT_MAGIC, AT_VERSION, AT_LENGTH, AT_LINES].map(|at| self.word(at))
+    }
+
+    fn word(&self, at: u64) -> &AtomicU64 {
+        let word = self.map.memory(at, 8).ptr.cast::<u64>();
+        assert!(word.is_aligned(), "words of the board are aligned");
+        // SAFETY: `memory` checked the range, the mapping lives as long as `self`, and no other access to header or
+        // board exists in this process; what other processes do to it cannot be worse than a race of atomics.
+        unsafe { AtomicU64::from_ptr(word.as_ptr()) }
+    }
+}
+
+/// First byte of the heap behind so many lines.
+pub(crate) fn heap_start(lines: Line) -> u64 {
+    (PAGE + u64::from(lines) * LINE).next_multiple_of(PAGE)
+}

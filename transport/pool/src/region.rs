@@ -1,0 +1,111 @@
+//! Regions of the own segment, imports of peers' regions, and the key that travels between them.
+
+use dure_transport::{Card, Error, Peer, Result};
+
+use crate::NAME;
+use crate::board::{Board, Line};
+
+/// What a peer needs to write a region. Numbers are little-endian; 28 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Key {
+    /// First byte, counted from the start of the segment.
+    pub(crate) at: u64,
+    /// Length in bytes.
+    pub(crate) len: u64,
+    /// What the stamp's line holds as long as the region lives.
+    pub(crate) stamp: u64,
+    /// Line of the stamp.
+    pub(crate) line: Line,
+}
+
+impl Key {
+    pub(crate) fn card(&self) -> Card {
+        let numbers = [self.at, self.len, self.stamp].map(u64::to_le_bytes);
+        let mut card = numbers.concat();
+        card.extend(self.line.to_le_bytes());
+        Card(card.into())
+    }
+
+    pub(crate) fn parse(card: &Card) -> Result<Self> {
+        let bad = || Error::BadCard { transport: NAME };
+        let (numbers, rest) = card.0.as_chunks::<8>();
+        let &[at, len, stamp] = numbers else { return Err(bad()) };
+        let line = Line::from_le_bytes(rest.try_into().map_err(|_| bad())?);
+        let [at, len, stamp] = [at, len, stamp].map(u64::from_le_bytes);
+        Ok(Self { at, len, stamp, line })
+    }
+
+    /// Refuses a key that names anything but heap of this segment.
+    pub(crate) fn check(&self, board: &Board) -> Result<()> {
+        let end = self.at.checked_add(self.len);
+        let inside = self.at >= board.heap() && end.is_some_and(|end| end <= board.map().len());
+        if !inside {
+            return Err(Error::Protocol { what: "a key of a region outside its segment" });
+        }
+        if !self.is_current(board) {
+            return Err(Error::Protocol { what: "a key of a region that was released" });
+        }
+        Ok(())
+    }
+
+    /// Whether the region still lives, as far as its owner has said.
+    pub(crate) fn is_current(&self, board: &Board) -> bool {
+        board.line(self.line).is_some_and(|word| crate::signal::observe(word) == self.stamp)
+    }
+}
+
+/// A region of the own segment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Own {
+    pub(crate) key: Key,
+    /// Whether it came from `alloc`: its bytes go back to the heap when it ends.
+    pub(crate) allocated: bool,
+}
+
+/// A region of a peer's segment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Import {
+    pub(crate) of: Peer,
+    pub(crate) key: Key,
+}
+
+/// Entries by number; numbers are used again.
+#[derive(Debug)]
+pub(crate) struct Table<T> {
+    entries: Vec<Option<T>>,
+    vacant: Vec<u32>,
+}
+
+impl<T> Table<T> {
+    pub(crate) const fn new() -> Self {
+        Self { entries: Vec::new(), vacant: Vec::new() }
+    }
+
+    pub(crate) fn insert(&mut self, entry: T) -> u32 {
+        let index = self.vacant.pop().unwrap_or_else(|| {
+            self.entries.push(None);
+            u32::try_from(self.entries.len() - 1).expect("fewer entries than lines of a board")
+        });
+        self.entries[slot(index)] = Some(entry);
+        index
+    }
+
+    pub(crate) fn get(&self, index: u32) -> Option<&T> {
+        self.entries.get(slot(index))?.as_ref()
+    }
+
+    pub(crate) fn remove(&mut self, index: u32) -> Option<T> {
+        let entry = self.entries.get_mut(slot(index))?.take()?;
+        self.vacant.push(index);
+        Some(entry)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.entries.iter().flatten()
+    }
+}
+
+/// A number of ours as an index.
+pub(crate) fn slot(index: u32) -> usize {
+    usize::try_from(index).expect("32 bits fit an address")
+}

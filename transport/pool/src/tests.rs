@@ -1,0 +1,334 @@
+//! The transport from inside: strangers, damaged segments, the life of memory.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::stat::fstat;
+use nix::sys::statvfs::statvfs;
+use nix::unistd::ftruncate;
+
+use super::*;
+use crate::board::{Board, heap_start};
+use crate::map::{File, Map, PAGE};
+use crate::signal::publish;
+use crate::socket::{LONGEST, Socket};
+
+/// Far beyond what anything here takes.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+fn key() -> JobKey {
+    JobKey::new([7; 32])
+}
+
+fn open(rank: u32, key: JobKey) -> Pool {
+    Pool::open(Options { rank: Peer(rank), key, capacity: Some(64 << 20) }).unwrap()
+}
+
+fn connect(pools: &mut [Pool; 2]) {
+    let addresses = pools.each_ref().map(|pool| pool.address());
+    let hello = Card::default();
+    for (from, to) in [(0, 1), (1, 0)] {
+        let peer = pools[to].home.me;
+        pools[from].connect(peer, &addresses[to], &hello).unwrap();
+    }
+}
+
+/// Polls all until `done` with what they said.
+fn until(pools: &mut [Pool], mut done: impl FnMut(&[Vec<Event>]) -> bool) -> Vec<Vec<Event>> {
+    let begin = Instant::now();
+    let mut told: Vec<_> = pools.iter().map(|_| Vec::new()).collect();
+    while !done(&told) {
+        assert!(begin.elapsed() < DEADLINE, "waited in vain; told {told:?}");
+        pools.iter_mut().zip(&mut told).for_each(|(pool, told)| pool.poll(told));
+    }
+    told
+}
+
+fn pair() -> [Pool; 2] {
+    let mut pools = [open(0, key()), open(1, key())];
+    connect(&mut pools);
+    bring_up(&mut pools);
+    pools
+}
+
+fn bring_up(pools: &mut [Pool; 2]) {
+    let is_up = |told: &Vec<Event>| told.iter().any(|event| matches!(event, Event::Up { .. }));
+    until(pools, |told| told.iter().all(is_up));
+}
+
+fn lost(told: &[Event]) -> Option<&Error> {
+    told.iter().find_map(|event| match event {
+        Event::Lost { error, .. } => Some(error),
+        _ => None,
+    })
+}
+
+/// Reads until the other side closes; all that came, and whether a descriptor was among it.
+fn listen_to_the_end(pool: &mut Pool, stranger: &Socket) -> (Vec<Vec<u8>>, bool) {
+    let (mut messages, mut any_file) = (Vec::new(), false);
+    let begin = Instant::now();
+    loop {
+        assert!(begin.elapsed() < DEADLINE, "the stranger is turned away");
+        pool.look();
+        match stranger.receive_files(&mut [0; LONGEST]) {
+            Ok(None) => {}
+            Ok(Some((message, files))) => {
+                messages.push(message.to_vec());
+                any_file |= !files.is_empty();
+            }
+            Err(_) => return (messages, any_file),
+        }
+    }
+}
+
+#[test]
+fn noise_gets_nothing_and_does_not_disturb() {
+    let mut pools = [open(0, key()), open(1, key())];
+    let address = pools[1].home.name;
+    let noise: Vec<u8> =
+        (0..3000_u32).map(|k| (k.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    for len in [1, 21, 23, 54, LONGEST, LONGEST + 1, 3000] {
+        let stranger = Socket::dial(address).unwrap().unwrap();
+        stranger.send(&noise[..len], None).unwrap();
+        assert_eq!(listen_to_the_end(&mut pools[1], &stranger), (Vec::new(), false), "{len} bytes");
+    }
+    // A message of the right length is answered, but what follows proves nothing.
+    let stranger = Socket::dial(address).unwrap().unwrap();
+    stranger.send(&noise[..22], None).unwrap();
+    stranger.send(&noise[..32], Some(pools[0].home.segment())).unwrap();
+    let (messages, any_file) = listen_to_the_end(&mut pools[1], &stranger);
+    assert_eq!((messages.len(), any_file), (1, false));
+
+    connect(&mut pools);
+    bring_up(&mut pools);
+    assert!(pools[1].lobby.is_empty(), "nobody is left in the lobby");
+}
+
+#[test]
+fn silent_strangers_do_not_keep_members_out() {
+    let mut pools = [open(0, key()), open(1, key())];
+    let name = pools[1].home.name;
+    let call = |_| Socket::dial(name).unwrap().unwrap();
+    let strangers: Vec<_> = (0..100).map(call).collect();
+    pools[1].look();
+    let more: Vec<_> = (0..100).map(call).collect();
+    connect(&mut pools);
+    bring_up(&mut pools);
+    drop((strangers, more));
+}
+
+#[test]
+fn another_key_gets_no_segment() {
+    for stranger in [0, 1] {
+        let keys = [0, 1].map(|rank| if rank == stranger { key().derive("other") } else { key() });
+        let [first, second] = keys;
+        let mut pools = [open(0, first), open(1, second)];
+        connect(&mut pools);
+        // The lower rank calls, and finds that the other does not know the key.
+        let told = until(&mut pools, |told| lost(&told[0]).is_some());
+        assert!(matches!(lost(&told[0]), Some(Error::NotProven)), "told {told:?}");
+        assert!(told[1].is_empty(), "whoever is called hears nothing of strangers: {told:?}");
+        assert!(pools.iter().all(|pool| !matches!(pool.links[0..].last(), Some(Link::Up(_)))));
+    }
+}
+
+#[test]
+fn a_peer_that_dies_before_it_is_wanted_is_lost() {
+    let [mut caller, mut called] = [open(0, key()), open(1, key())];
+    let (addresses, hello) = ([caller.address(), called.address()], Card::default());
+    caller.connect(Peer(1), &addresses[1], &hello).unwrap();
+    // Rank 0 proves itself and greets; rank 1 has not called connect.
+    let begin = Instant::now();
+    while !called.lobby.has_proven() {
+        assert!(begin.elapsed() < DEADLINE, "rank 0 proves itself");
+        caller.poll(&mut Vec::new());
+        called.look();
+    }
+    drop(caller);
+    called.look();
+    called.connect(Peer(0), &addresses[0], &hello).unwrap();
+    let told = until(std::slice::from_mut(&mut called), |told| lost(&told[0]).is_some());
+    assert!(matches!(lost(&told[0]), Some(Error::Closed)));
+}
+
+#[test]
+fn nobody_at_the_address_is_an_error() {
+    let mut pool = open(0, key());
+    let address = open(1, key()).address();
+    let error = pool.connect(Peer(1), &address, &Card::default()).unwrap_err();
+    assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
+}
+
+#[test]
+fn a_damaged_header_is_refused() {
+    const LINES: Line = 64;
+    let intact = [u64::from_le_bytes(*b"durepool"), 1, 1 << 20, u64::from(LINES)];
+    let damages = [
+        (0, 0),
+        (1, 2),
+        (2, 1 << 21),
+        (2, u64::MAX),
+        (3, u64::from(u32::MAX)),
+        (3, 1 << 32),
+        (3, (1 << 20) / 64),
+    ];
+    for damage in std::iter::once(None).chain(damages.map(Some)) {
+        let (file, map) = File::create(Some(1 << 20), 1 << 20).unwrap();
+        let board = Board::new(map, LINES);
+        let words = board.header();
+        assert_eq!(words.map(signal::observe), intact);
+        if let Some((word, value)) = damage {
+            publish(words[word], value);
+        }
+        let joined = Map::join(file.descriptor()).and_then(Board::join);
+        match damage {
+            None => assert_eq!(joined.unwrap().heap(), heap_start(LINES)),
+            Some(_) => assert!(matches!(joined, Err(Error::Protocol { .. })), "{damage:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_file_that_can_shrink_is_refused() {
+    let file = memfd_create("dure-test", MFdFlags::MFD_CLOEXEC).unwrap();
+    ftruncate(&file, 1 << 20).unwrap();
+    assert!(matches!(Map::join(&file), Err(Error::Protocol { .. })));
+    let file =
+        memfd_create("dure-test", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING).unwrap();
+    ftruncate(&file, 1 << 20).unwrap();
+    assert!(matches!(Map::join(&file), Err(Error::Protocol { .. })));
+}
+
+#[test]
+fn keys_outside_the_heap_are_refused() {
+    let mut pools = pair();
+    let heap = pools[1].home.board.heap();
+    let end = pools[1].home.board.map().len();
+    let good = Key { at: heap, len: end - heap, stamp: 0, line: 5 };
+    let bad = [
+        Key { at: heap - 1, ..good },
+        Key { at: 0, len: 64, ..good },
+        Key { len: good.len + 1, ..good },
+        Key { at: end + 1, len: 0, ..good },
+        Key { at: u64::MAX, len: 2, ..good },
+        Key { len: u64::MAX, ..good },
+        Key { line: u32::MAX, ..good },
+        Key { stamp: 1, ..good },
+    ];
+    for key in bad {
+        let imported = pools[0].import(Peer(1), &key.card());
+        assert!(matches!(imported, Err(Error::Protocol { .. })), "{key:?}: {imported:?}");
+    }
+    pools[0].import(Peer(1), &good.card()).unwrap();
+}
+
+#[test]
+fn a_key_of_a_released_region_is_refused() {
+    let mut pools = pair();
+    let (region, _) = pools[1].alloc(100).unwrap();
+    let key = pools[1].key(region, Peer(0)).unwrap();
+    pools[1].release(region);
+    assert!(pools[0].import(Peer(1), &key).is_err());
+    // The next region has the same place and line, and another stamp.
+    let (region, _) = pools[1].alloc(100).unwrap();
+    assert!(pools[0].import(Peer(1), &key).is_err());
+    let key = pools[1].key(region, Peer(0)).unwrap();
+    pools[0].import(Peer(1), &key).unwrap();
+}
+
+/// Pages that the segment of a pool occupies.
+fn pages(pool: &Pool) -> u64 {
+    let blocks = fstat(pool.home.segment()).unwrap().st_blocks;
+    u64::try_from(blocks).unwrap() * 512 / PAGE
+}
+
+fn fill(pool: &Pool, region: Region, byte: u8) {
+    let key = pool.regions.get(region.0).unwrap().key;
+    pool.home.board.map().write(key.at, &vec![byte; usize::try_from(key.len).unwrap()]);
+}
+
+fn content(memory: Memory) -> Vec<u8> {
+    // SAFETY: the memory is of a pool that is alive, and nobody writes it meanwhile.
+    unsafe { std::slice::from_raw_parts(memory.ptr.as_ptr(), memory.len) }.to_vec()
+}
+
+#[test]
+fn memory_is_given_back_and_comes_back_zeroed() {
+    let mut pool = open(0, key());
+    let before = pages(&pool);
+    for round in 0..500 {
+        let lens = [1, 4095, 4096, 5000 + round, 300_000];
+        let regions = lens.map(|len| pool.alloc(len).unwrap());
+        for (region, memory) in regions {
+            assert!(content(memory).iter().all(|byte| *byte == 0), "round {round}, {memory:?}");
+            fill(&pool, region, 0xee);
+        }
+        regions.into_iter().for_each(|(region, _)| pool.release(region));
+        // What is left is the board, and the page of the small regions.
+        assert!(pages(&pool) <= before + 4, "round {round}: {} pages", pages(&pool));
+    }
+    let (_, all) = pool
+        .alloc(usize::try_from(pool.home.board.map().len() - pool.home.board.heap()).unwrap())
+        .unwrap();
+    assert!(matches!(pool.alloc(1), Err(Error::Exhausted { .. })), "{all:?} is all there is");
+}
+
+#[test]
+fn lines_run_out_with_an_error() {
+    let mut pool = open(0, key());
+    while pool.counter(Peer(1)).is_ok() {}
+    assert!(matches!(pool.counter(Peer(1)), Err(Error::Exhausted { .. })));
+    assert!(matches!(pool.alloc(8), Err(Error::Exhausted { .. })));
+    assert_eq!(pool.heap.take(PAGE), Some(pool.home.board.heap()), "nothing was taken");
+}
+
+#[test]
+fn parts_of_own_memory_are_registered_and_nothing_else() {
+    let mut pools = pair();
+    let (whole, memory) = pools[1].alloc(10_000).unwrap();
+    let other = vec![0_u8; 64];
+    for foreign in [
+        Memory::host(other.as_ptr().cast_mut(), 64),
+        Memory { len: 10_001, ..memory },
+        Memory::host(memory.ptr.as_ptr().wrapping_sub(1), 64),
+    ] {
+        // SAFETY: nothing is written through it: it is refused.
+        let refused = unsafe { pools[1].register(foreign) };
+        assert!(matches!(refused, Err(Error::Unsupported { .. })), "{foreign:?}");
+    }
+    // SAFETY: the memory stays with the pool, and is read only below.
+    let part = unsafe { pools[1].register(memory.part(1000, 8)) }.unwrap();
+    let key = pools[1].key(part, Peer(0)).unwrap();
+    let signal = pools[1].counter(Peer(0)).unwrap();
+    let into = Some(pools[0].import(Peer(1), &key).unwrap());
+    let put = Put {
+        to: Peer(1),
+        flow: dure_transport::Flow(0),
+        head: b"a part",
+        body: &[],
+        into,
+        at: 2,
+        signal: Some(signal),
+        token: dure_transport::Token(0),
+    };
+    assert_eq!(pools[0].put(&put), Ok(Posted::Done));
+    assert_eq!(pools[1].arrived(signal), 1);
+    pools[1].release(part);
+    assert_eq!(content(memory)[1002..1008], *b"a part", "the end of a part leaves the whole");
+    pools[1].release(whole);
+}
+
+#[test]
+fn a_segment_may_exceed_dev_shm() {
+    let free = statvfs("/dev/shm").map_or(0, |fs| fs.blocks_available() * fs.fragment_size());
+    let len = usize::try_from(free).unwrap() + (1 << 30);
+    let capacity = Some(u64::try_from(len).unwrap() + (1 << 30));
+    let mut pool = Pool::open(Options { rank: Peer(0), key: key(), capacity }).unwrap();
+    let (region, memory) = pool.alloc(len).unwrap();
+    let own = pool.regions.get(region.0).unwrap().key;
+    pool.home.board.map().write(own.at + own.len - 4, b"last");
+    assert_eq!(content(memory.part(len - 4, 4)), b"last");
+    assert!(pages(&pool) < 16, "only what is touched exists");
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    assert!(maps.contains("/memfd:dure (deleted)") && !maps.contains("/dev/shm"));
+}

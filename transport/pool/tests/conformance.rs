@@ -1,0 +1,16 @@
+//! The properties of every transport, on shared memory.
+
+use dure_pool::{Options, Pool};
+use dure_transport::conformance::Pair;
+use dure_transport::proof::Key;
+use dure_transport::{Peer, Transport};
+
+fn open() -> Pair {
+    let end = |rank| -> Box<dyn Transport> {
+        let options = Options { rank: Peer(rank), key: Key::new([7; 32]), capacity: None };
+        Box::new(Pool::open(options).unwrap())
+    };
+    Pair { ends: [end(0), end(1)], tick: Box::new(|| ()) }
+}
+
+dure_transport::conformance_tests!(open);
