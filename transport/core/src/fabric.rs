@@ -65,7 +65,10 @@ impl Fabric {
         // Memory of a transport that takes no other must come from it; the others can register what it gives.
         let refuses =
             |(peer, sub): (u32, &usize)| (!subs[*sub].caps(Peer(peer)).user_memory).then_some(*sub);
-        let allocator = (0..).zip(route).find_map(refuses).or(route.first().copied()).unwrap_or(0);
+        let allocator = (0..)
+            .zip(route)
+            .find_map(refuses)
+            .unwrap_or_else(|| route.first().copied().unwrap_or(0));
         let doorbells: Option<Vec<RawFd>> = subs.iter().map(|sub| sub.doorbell()).collect();
         // SAFETY: the fabric owns the transports, which own their doorbells, and drops them together with the union.
         let doorbells = doorbells.map(|all| unsafe { Doorbells::new(&all) }).transpose()?;

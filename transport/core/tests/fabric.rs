@@ -29,7 +29,7 @@ fn wire(seed: u64) -> Options {
 }
 
 fn fabric(subs: Vec<Box<dyn Transport>>, route: &[usize]) -> Box<dyn Transport> {
-    Box::new(Fabric::new(subs, route).unwrap())
+    Box::new(Fabric::new(subs, route).expect("no doorbells to fail"))
 }
 
 /// Two ranks that meet in the second transport of one and the first of the other.
@@ -42,6 +42,11 @@ fn crossed() -> Pair {
 }
 
 dure_transport::conformance_tests!(crossed);
+
+/// What one rank says to another.
+fn hello(from: u32, to: u32) -> Card {
+    Card([from.to_le_bytes(), to.to_le_bytes()].concat().into())
+}
 
 /// Three ranks: 0 and 1 share a pool, 2 is elsewhere. Each has its transports in another order or number.
 struct Three {
@@ -68,15 +73,15 @@ impl Three {
         let addresses: Vec<Card> = three.ranks.iter().map(|rank| rank.address()).collect();
         for (me, rank) in (0..).zip(&mut three.ranks) {
             for peer in (0..3).filter(|peer| *peer != me) {
-                let hello = Card([me as u8, peer as u8].into());
-                rank.connect(Peer(peer), &addresses[peer as usize], &hello).unwrap();
+                let done = rank.connect(Peer(peer), &addresses[peer as usize], &hello(me, peer));
+                done.expect("all three can reach each other");
             }
         }
         three.until(|three| three.events.iter().all(|events| events.len() == 2));
         for (me, events) in (0..).zip(&mut three.events) {
             for event in events.drain(..) {
                 let Event::Up { peer, hello } = event else { panic!("{event:?}") };
-                assert_eq!(*hello.0, [peer.0 as u8, me]);
+                assert_eq!(hello, self::hello(peer.0, me));
             }
         }
         three
@@ -120,16 +125,13 @@ fn allocated_memory_is_written_by_all_peers_and_sent_to_all_peers() {
     let mut three = Three::up();
     let (region, memory) = three.ranks[0].alloc(256).unwrap();
     let mut signals = Vec::new();
-    for from in [1, 2] {
-        let key = three.ranks[0].key(region, Peer(from)).expect("all peers may write it");
-        let remote = three.ranks[from as usize].import(Peer(0), &key).unwrap();
-        assert_eq!(
-            three.ranks[from as usize].window(remote).is_some(),
-            from == 1,
-            "the pool has windows"
-        );
-        let signal = three.ranks[0].counter(Peer(from)).unwrap();
-        three.put(from as usize, 0, (&[from as u8; 8], &[], remote, u64::from(from) * 64), signal);
+    for from in [1, 2_u8] {
+        let (rank, peer) = (usize::from(from), Peer(from.into()));
+        let key = three.ranks[0].key(region, peer).expect("all peers may write it");
+        let remote = three.ranks[rank].import(Peer(0), &key).unwrap();
+        assert_eq!(three.ranks[rank].window(remote).is_some(), from == 1, "the pool has windows");
+        let signal = three.ranks[0].counter(peer).unwrap();
+        three.put(rank, 0, (&[from; 8], &[], remote, u64::from(from) * 64), signal);
         signals.push(signal);
     }
     assert_ne!(signals[0], signals[1], "counters of two transports have two numbers");

@@ -8,43 +8,35 @@ use crate::{Flow, Posted, Put, Token};
 
 /// When a counter says `k`, the first `k` puts of its flow are there: with sizes that differ, on all flows at once.
 pub fn keeps_order_in_every_flow(open: &mut dyn FnMut() -> Pair) {
-    const SLOTS: u64 = 8;
+    const SLOTS: usize = 8;
     const SLOT: usize = 4096;
-    const PUTS: u64 = 300;
+    const PUTS: usize = 300;
     let mut duo = Duo::up(open);
     let flows = duo.end(0).caps(peer(1)).flows.min(4);
-    let targets: Vec<_> = (0..flows).map(|_| duo.target(1, SLOT * SLOTS as usize)).collect();
+    let targets: Vec<_> = (0..flows).map(|_| duo.target(1, SLOT * SLOTS)).collect();
     let source = duo.source(0, &pattern(1, SLOT * 2));
     let bytes = pattern(1, SLOT * 2);
     // Put k is a part of the source whose place and length depend on k and on the flow.
-    let part = |flow: u16, k: u64| {
-        ((k * 37 + u64::from(flow)) % 4096, [1, 4096, 64, 1500, 8][(k % 5) as usize])
+    let part = |flow: u16, k: usize| {
+        let offset = (k * 37 + usize::from(flow)) % SLOT;
+        offset..offset + [1, SLOT, 64, 1500, 8][k % 5]
     };
     let (mut posted, mut seen) = (vec![0; targets.len()], vec![0; targets.len()]);
     duo.until("all puts arrive", |duo| {
         for (flow, target) in (0..flows).zip(&targets) {
             let (posted, seen) = (&mut posted[usize::from(flow)], &mut seen[usize::from(flow)]);
-            for k in *seen..duo.end(1).arrived(target.signal) {
-                let ((offset, len), at) = (part(flow, k), (k % SLOTS) as usize * SLOT);
-                let expected = &bytes[offset as usize..offset as usize + len];
-                assert!(
-                    duo.arrived_bytes(target, at, len) == expected,
-                    "put {k} of flow {flow} is there"
-                );
-                *seen = k + 1;
+            while (*seen as u64) < duo.end(1).arrived(target.signal) {
+                let part = part(flow, *seen);
+                let arrived = duo.arrived_bytes(target, *seen % SLOTS * SLOT, part.len());
+                assert!(arrived == bytes[part], "put {seen} of flow {flow} is there");
+                *seen += 1;
             }
             while *posted < PUTS.min(*seen + SLOTS) {
-                let ((offset, len), at) = (part(flow, *posted), *posted % SLOTS * SLOT as u64);
-                let (body, signal) = ([source.span(offset, len)], Some(target.signal));
-                let put = Put {
-                    flow: Flow(flow),
-                    body: &body,
-                    into: Some(target.remote),
-                    at,
-                    signal,
-                    ..to(1)
-                };
-                if duo.end(0).put(&put).is_err() {
+                let (part, at) = (part(flow, *posted), *posted % SLOTS * SLOT);
+                let (body, signal) =
+                    ([source.span(part.start as u64, part.len())], Some(target.signal));
+                let (flow, into, at) = (Flow(flow), Some(target.remote), at as u64);
+                if duo.end(0).put(&Put { flow, body: &body, into, at, signal, ..to(1) }).is_err() {
                     break;
                 }
                 *posted += 1;
@@ -119,25 +111,25 @@ pub fn loses_nothing_when_full(open: &mut dyn FnMut() -> Pair) {
 /// The token of each pending put comes back once, those of others never; a source may be overwritten as soon as that
 /// is known.
 pub fn gives_each_token_back_once(open: &mut dyn FnMut() -> Pair) {
-    const PUTS: u64 = 200;
+    const PUTS: usize = 200;
     const LEN: usize = 16 << 10;
     let mut duo = Duo::up(open);
-    let target = duo.target(1, LEN * PUTS as usize);
+    let target = duo.target(1, LEN * PUTS);
     let sources: [_; 4] = std::array::from_fn(|_| duo.room(0, LEN));
-    let len = |k: u64| [LEN, 1, 5000, 64][(k % 7 % 4) as usize];
+    let len = |k: usize| [LEN, 1, 5000, 64][k % 7 % 4];
     let mut pending = BTreeMap::new();
     for k in 0..PUTS {
-        let (slot, len) = ((k % 4) as usize, len(k));
+        let (slot, len) = (k % 4, len(k));
         if let Some(token) = pending.get(&slot).copied() {
             duo.until("a pending put is sent", |duo| duo.told[0].sent.contains(&token));
         }
-        sources[slot].bytes.write(0, &pattern(k, len));
+        sources[slot].bytes.write(0, &pattern(k as u64, len));
         let (body, signal, token) =
-            ([sources[slot].span(0, len)], Some(target.signal), Token(k << 32 | 7));
+            ([sources[slot].span(0, len)], Some(target.signal), Token((k as u64) << 32 | 7));
         let put = Put {
             body: &body,
             into: Some(target.remote),
-            at: k * LEN as u64,
+            at: (k * LEN) as u64,
             signal,
             token,
             ..to(1)
@@ -152,11 +144,11 @@ pub fn gives_each_token_back_once(open: &mut dyn FnMut() -> Pair) {
             }
         }
     }
-    duo.arrive(&target, PUTS);
+    duo.arrive(&target, PUTS as u64);
     for k in 0..PUTS {
-        let bytes = duo.arrived_bytes(&target, k as usize * LEN, len(k));
+        let bytes = duo.arrived_bytes(&target, k * LEN, len(k));
         assert!(
-            bytes == pattern(k, len(k)),
+            bytes == pattern(k as u64, len(k)),
             "put {k} holds what its source held when it was posted"
         );
     }

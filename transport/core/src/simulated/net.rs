@@ -295,8 +295,9 @@ impl Net {
             return;
         }
         let refused = packet.into.and_then(|into| rank.refuses(into, packet.at, packet.data.len()));
-        let foreign = packet.signal.is_some_and(|signal| !rank.counts(signal, from));
-        if let Some(what) = refused.or(foreign.then_some("a signal that is not its to bump")) {
+        let foreign = packet.signal.filter(|signal| !rank.counts(*signal, from));
+        if let Some(what) = refused.or_else(|| foreign.map(|_| "a signal that is not its to bump"))
+        {
             self.lose(to, from, Error::Protocol { what });
             let when = self.now + self.latency(from, to);
             return self.arrive(when, to, from, Arrival::Lost);
