@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::operation::Operation;
 use crate::record::Record;
 use crate::tuner::{Chosen, Tuner};
-use crate::wait::executor_error;
+use crate::wait::{Stall, executor_error};
 
 /// A group of calls, and the operation that says when it is done.
 #[derive(Debug)]
@@ -87,6 +87,8 @@ pub(crate) struct Engine {
     record: Arc<Record>,
     /// What was chosen for the last collective.
     pub(crate) chosen: Option<Chosen>,
+    /// How long nothing has moved.
+    pub(crate) stall: Stall,
 }
 
 impl Engine {
@@ -110,12 +112,18 @@ impl Engine {
             messages: HashMap::new(),
             record,
             chosen: None,
+            stall: Stall::default(),
         }
     }
 
     /// Queues a batch behind those before it.
     pub(crate) fn push(&mut self, batch: Batch) {
         self.waiting.push_back(batch);
+    }
+
+    /// Whether a batch is under way or waits.
+    pub(crate) fn has_work(&self) -> bool {
+        self.active.is_some() || !self.waiting.is_empty()
     }
 
     /// Number of the last collective that began, and the digest of all collectives so far.

@@ -6,7 +6,7 @@
 
 #![allow(clippy::disallowed_types, reason = "the engine is turned by one thread at a time")]
 
-use std::os::fd::{AsFd, BorrowedFd, RawFd};
+use std::os::fd::BorrowedFd;
 use std::sync::MutexGuard;
 use std::time::{Duration, Instant};
 
@@ -27,7 +27,9 @@ const YIELDS: u32 = 200;
 /// Turns between two looks at the clock.
 const CLOCK: u32 = 256;
 /// Longest sleep. Everything that matters rings a bell; this bounds the harm if a bell were missed.
-const NAP: Duration = Duration::from_millis(20);
+pub(crate) const NAP: Duration = Duration::from_millis(20);
+/// Until something rings.
+pub(crate) const FOREVER: Duration = Duration::from_secs(3600);
 /// First question to a peer after this long without movement.
 const ASK_AFTER: Duration = Duration::from_millis(500);
 /// How long a peer has to answer. A process that is alive answers from a thread of its own, at once.
@@ -117,22 +119,25 @@ impl Inner {
 
     /// Sleeps until something may have happened, at most `at_most`.
     fn park(&self, at_most: Duration) {
-        let doorbell: Option<RawFd> = {
-            let Ok(mut engine) = self.engine.try_lock() else {
-                // Another thread turns the engine; it wakes us when the operation is done.
-                std::thread::park_timeout(at_most);
-                return;
-            };
-            if !engine.executor.transport().arm() {
-                return;
-            }
-            engine.executor.transport().doorbell()
-        };
-        let fault = self.fault.doorbell();
+        if self.engine.try_lock().is_err() {
+            // Another thread turns the engine; it wakes us when the operation is done.
+            std::thread::park_timeout(at_most);
+        } else if let Some(bells) = self.arm() {
+            sleep(bells.into_iter(), at_most);
+        }
+    }
+
+    /// Prepares to sleep: what to sleep on, or `None` when there is something to do already.
+    pub(crate) fn arm(&self) -> Option<Vec<BorrowedFd<'_>>> {
+        let mut engine = self.engine.try_lock().ok()?;
+        let transport = engine.executor.transport();
+        if !transport.arm() {
+            return None;
+        }
         // SAFETY: the engine, and with it the transport and its doorbell, lives as long as `self`.
         #[allow(unsafe_code, reason = "a descriptor of the transport, borrowed while we sleep")]
-        let doorbell = doorbell.map(|fd| unsafe { BorrowedFd::borrow_raw(fd) });
-        sleep(doorbell.iter().copied().chain([fault.as_fd()]), at_most);
+        let doorbell = transport.doorbell().map(|fd| unsafe { BorrowedFd::borrow_raw(fd) });
+        Some(doorbell.into_iter().chain([self.fault.doorbell()]).collect())
     }
 
     /// Looks how long nothing has moved, and acts when it is long.
@@ -228,8 +233,7 @@ impl Inner {
 
     /// The error of two ranks that call different things: finds the first call that differs, and prints both sides.
     pub(crate) fn mismatch(&self, peer: u32) -> Error {
-        let (last, _) = self.history;
-        let last = last.load(std::sync::atomic::Ordering::Relaxed);
+        let last = self.record.answer(0).current;
         let first = last.saturating_sub(crate::record::REMEMBERED - 1).max(1);
         let base = |text: String| Error::invalid_usage(text).on(self.rank).about(peer);
         let Some(control) = &self.control else { return base("a call does not match".to_owned()) };

@@ -1,0 +1,378 @@
+//! The communicator: its parts, how it is made, and how it ends.
+
+#![allow(clippy::disallowed_types, reason = "the engine is turned by one thread at a time; the lock is not contended")]
+
+use std::fmt::{self, Debug};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use crossbeam::queue::SegQueue;
+use dure_device::{Device, Memory, Space};
+use dure_plan::Rank;
+
+use crate::bootstrap::wire::Member;
+use crate::call::Request;
+use crate::config::Config;
+use crate::control::Control;
+use crate::engine::{Batch, Engine};
+use crate::error::{Error, Result};
+use crate::fault::Fault;
+use crate::operation::Operation;
+use crate::record::Record;
+use crate::tuner::Chosen;
+use crate::unique_id::UniqueId;
+use crate::{net, progress};
+
+/// A group of ranks with a shared sequence of collectives.
+///
+/// Made by [`Communicator::builder`]. All ranks call the same collectives in the same order. A call may come from any
+/// thread, but the order of calls is the program's business. Dropping a communicator leaves the group: calls of other
+/// ranks that need this one then fail.
+///
+/// After a fatal error (a peer died, calls did not match, a deadline passed, `abort`) every call returns that first
+/// error.
+pub struct Communicator {
+    pub(crate) inner: Arc<Inner>,
+}
+
+/// What the communicator's handle, its operations and the progress thread share.
+pub(crate) struct Inner {
+    pub(crate) rank: u32,
+    pub(crate) size: u32,
+    pub(crate) id: UniqueId,
+    pub(crate) config: Config,
+    pub(crate) members: Arc<[Member]>,
+    /// `None` when this rank is alone.
+    pub(crate) control: Option<Arc<Control>>,
+    pub(crate) fault: Arc<Fault>,
+    pub(crate) record: Arc<Record>,
+    pub(crate) engine: Mutex<Engine>,
+    pub(crate) submitted: SegQueue<Batch>,
+    /// More ranks on this host than cores.
+    pub(crate) shares_cores: bool,
+    pub(crate) devices: Vec<Arc<dyn Device>>,
+    /// Communicators made from this one so far, so that each gets an id of its own.
+    pub(crate) children: AtomicU32,
+}
+
+impl Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Communicator").field("rank", &self.rank).field("size", &self.size).finish_non_exhaustive()
+    }
+}
+
+impl Debug for Communicator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+/// Makes a [`Communicator`], step by step.
+#[derive(Clone, Debug, Default)]
+pub struct Builder {
+    config: Config,
+    rank: u32,
+    size: u32,
+    id: Option<UniqueId>,
+    devices: Vec<Arc<dyn Device>>,
+}
+
+impl Builder {
+    /// This process is rank `rank` of `size`.
+    #[must_use]
+    pub fn rank(mut self, rank: u32, size: u32) -> Self {
+        (self.rank, self.size) = (rank, size);
+        self
+    }
+
+    /// The ranks meet by this id, the same on all of them. A communicator of one rank needs none.
+    #[must_use]
+    pub fn meet_at(mut self, id: UniqueId) -> Self {
+        self.id = Some(id);
+        self
+    }
+
+    /// With these settings instead of the defaults.
+    #[must_use]
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Memory of this device may be given to calls, besides the host's.
+    #[must_use]
+    pub fn device(mut self, device: Arc<dyn Device>) -> Self {
+        self.devices.push(device);
+        self
+    }
+
+    /// Meets the other ranks. Waits until all have come.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a rank, size, id or setting that cannot be; `InvalidUsage` when ranks disagree (the text
+    /// names the rank and the setting); `Timeout` when ranks did not come (named); `System` and `Remote` as they come.
+    pub fn connect(self) -> Result<Communicator> {
+        let Self { config, rank, size, id, devices } = self;
+        if size == 0 || rank >= size {
+            let text = format!("rank {rank} of {size} cannot be (allowed: 0 to one less than the size)");
+            return Err(Error::invalid_argument(text));
+        }
+        let id = match id {
+            Some(id) => id,
+            None if size == 1 => UniqueId([0; 128]),
+            None => return Err(Error::invalid_argument("no id was given to meet the other ranks by").on(rank)),
+        };
+        let deadline = Instant::now() + config.timeout;
+        let inner = net::assemble(net::Plan { id, rank, size, config, devices, deadline }).map_err(|e| {
+            if e.rank.is_some() { e } else { e.on(rank) }
+        })?;
+        Ok(Communicator { inner: Arc::new(inner) })
+    }
+}
+
+impl Communicator {
+    /// The way to a communicator.
+    pub fn builder() -> Builder {
+        Builder { size: 1, ..Builder::default() }
+    }
+
+    /// One communicator of `size` ranks, all of them in this process: the result holds the ranks in order. Each rank
+    /// must then be used by a thread of its own, or through groups and non-blocking calls.
+    ///
+    /// # Errors
+    /// As [`Builder::connect`].
+    pub fn init_all(size: u32, config: &Config) -> Result<Vec<Self>> {
+        if size == 1 {
+            return Ok(vec![Self::builder().config(config.clone()).connect()?]);
+        }
+        let id = UniqueId::new(config)?;
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..size)
+                .map(|rank| {
+                    let builder = Self::builder().rank(rank, size).meet_at(id).config(config.clone());
+                    scope.spawn(move || builder.connect())
+                })
+                .collect();
+            let join = |thread: std::thread::ScopedJoinHandle<'_, Result<Self>>| {
+                thread.join().unwrap_or_else(|_| Err(Error::internal("a thread that made a rank panicked")))
+            };
+            threads.into_iter().map(join).collect()
+        })
+    }
+
+    /// Number of this rank, from 0.
+    pub fn rank(&self) -> u32 {
+        self.inner.rank
+    }
+
+    /// Number of ranks.
+    pub fn size(&self) -> u32 {
+        self.inner.size
+    }
+
+    /// Host name of a rank.
+    pub fn host_name(&self, rank: u32) -> Option<&str> {
+        Some(self.inner.members.get(rank as usize)?.hostname.as_str())
+    }
+
+    /// Process id of a rank, on its host.
+    pub fn process_id(&self, rank: u32) -> Option<u32> {
+        Some(self.inner.members.get(rank as usize)?.pid)
+    }
+
+    /// Whether a rank runs on this rank's host.
+    pub fn shares_host(&self, rank: u32) -> bool {
+        let members = &self.inner.members;
+        members.get(rank as usize).is_some_and(|m| m.host == members[self.inner.rank as usize].host)
+    }
+
+    /// Name of the transport that reaches a rank: `pool`, `tcp`; `self` for this rank.
+    pub fn transport_to(&self, rank: u32) -> &'static str {
+        if rank == self.inner.rank {
+            "self"
+        } else if self.shares_host(rank) && self.inner.config.transport.allows(net::POOL) {
+            net::POOL
+        } else {
+            net::TCP
+        }
+    }
+
+    /// What was chosen for the last collective of this rank.
+    pub fn last_choice(&self) -> Option<Chosen> {
+        self.inner.lock().chosen.clone()
+    }
+
+    /// Whether nothing fatal has happened.
+    ///
+    /// # Errors
+    /// The first fatal error, for ever after.
+    pub fn health(&self) -> Result<()> {
+        self.inner.fault.check()
+    }
+
+    /// Ends the communicator on all ranks, now: every call that waits returns `Aborted`, here and elsewhere. May be
+    /// called from any thread, more than once.
+    pub fn abort(&self) {
+        self.inner.end_with(Error::aborted(format!("rank {} aborted", self.inner.rank)).on(self.inner.rank));
+    }
+
+    /// Waits for all calls, checks that all ranks made the same ones, and leaves. Collective: all ranks call it.
+    ///
+    /// # Errors
+    /// The first fatal error, if there was one; `InvalidUsage` when the ranks made different calls.
+    pub fn finalize(&self) -> Result<()> {
+        let inner = &self.inner;
+        self.synchronize()?;
+        let (sequence, chain) = inner.lock().history();
+        if let Some(control) = &inner.control {
+            let mine = [sequence.to_le_bytes(), chain.to_le_bytes()].concat();
+            let all = control.all_gather(mine.clone(), Instant::now() + inner.config.timeout)?;
+            if let Some(peer) = all.iter().position(|theirs| *theirs != mine) {
+                let peer = u32::try_from(peer).expect("ranks are counted in 32 bits");
+                let error = inner.mismatch(peer);
+                inner.end_with(error.clone());
+                return Err(error);
+            }
+            inner.record.set_left();
+            control.leave();
+        }
+        Ok(())
+    }
+
+    /// Waits for every call that was started so far.
+    ///
+    /// # Errors
+    /// The first fatal error.
+    pub fn synchronize(&self) -> Result<()> {
+        let last = self.inner.enqueue(Vec::new(), None)?;
+        self.inner.wait(&last)
+    }
+
+    /// Makes host memory known to the transports, so that long messages are sent from it and land in it without a copy
+    /// between. Worth it for buffers that are used again and again.
+    ///
+    /// # Errors
+    /// `System` when the transport has no room for it.
+    ///
+    /// # Safety
+    /// Until [`Communicator::deregister`], the memory stays mapped; it is touched by nobody else during calls on it.
+    #[allow(unsafe_code, reason = "memory of the user, which peers will write")]
+    pub unsafe fn register(&self, memory: Memory) -> Result<Registration> {
+        // SAFETY: this function's contract.
+        let region = unsafe { self.inner.lock().executor.register(memory) };
+        Ok(Registration { region })
+    }
+
+    /// Ends a registration. No call on the memory may be under way.
+    pub fn deregister(&self, registration: Registration) {
+        self.inner.release(&registration);
+    }
+
+    /// Allocates zeroed host memory that peers of the same host can write directly, aligned to 64 bytes at least.
+    ///
+    /// # Errors
+    /// `System` when there is none.
+    pub fn alloc(&self, len: usize) -> Result<(Registration, Memory)> {
+        let (region, memory) = self
+            .inner
+            .lock()
+            .executor
+            .alloc(len.max(1))
+            .map_err(|error| crate::wait::executor_error(&error, self.inner.rank))?;
+        Ok((Registration { region: Some(region) }, memory))
+    }
+
+    /// Starts a request. The operation is done when its result is there; [`Communicator::wait`] waits for that.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for what this rank can check alone; the first fatal error.
+    ///
+    /// # Safety
+    /// The memory of the requests stays valid, and is touched by nobody else, until the operation is done or the
+    /// communicator is dropped.
+    #[allow(unsafe_code, reason = "buffers are raw memory: the typed calls and the C binding are built on this")]
+    pub unsafe fn enqueue(&self, requests: Vec<Request>, after: Option<Arc<Operation>>) -> Result<Arc<Operation>> {
+        self.inner.enqueue(requests, after)
+    }
+
+    /// Waits for an operation of this communicator.
+    ///
+    /// # Errors
+    /// The operation's.
+    pub fn wait(&self, operation: &Operation) -> Result<()> {
+        self.inner.wait(operation)
+    }
+
+    /// Moves calls on that nobody waits for, from now on, until they are done.
+    ///
+    /// # Errors
+    /// `System` when the progress thread cannot be started.
+    pub fn progress_in_background(&self) -> Result<()> {
+        progress::watch(&self.inner)
+    }
+
+    /// The memory at an address: of the device that owns it, or else of the host.
+    pub fn locate(&self, ptr: *mut u8, len: usize) -> Memory {
+        let owner = self.inner.devices.iter().find(|device| device.owns(ptr));
+        let space = owner.map_or(Space::Host, |device| device.space());
+        Memory { space, ..Memory::host(ptr, len) }
+    }
+}
+
+/// Memory that the transports know; from [`Communicator::register`] or [`Communicator::alloc`].
+#[derive(Debug)]
+pub struct Registration {
+    region: Option<dure_transport::Region>,
+}
+
+impl Inner {
+    pub(crate) fn lock(&self) -> std::sync::MutexGuard<'_, Engine> {
+        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Checks requests, and queues them as one batch.
+    pub(crate) fn enqueue(&self, requests: Vec<Request>, after: Option<Arc<Operation>>) -> Result<Arc<Operation>> {
+        self.fault.check()?;
+        for request in &requests {
+            request.check(self.size, Rank(self.rank))?;
+        }
+        let operation = Operation::new(after);
+        self.submitted.push(Batch { requests, operation: Arc::clone(&operation) });
+        Ok(operation)
+    }
+
+    pub(crate) fn release(&self, registration: &Registration) {
+        if let Some(region) = registration.region {
+            self.lock().executor.deregister(region);
+        }
+    }
+
+    /// Whether something is queued or under way.
+    pub(crate) fn has_work(&self) -> bool {
+        !self.submitted.is_empty() || self.engine.try_lock().map_or(true, |engine| engine.has_work())
+    }
+
+    /// The number of the next communicator made from this one.
+    pub(crate) fn next_child(&self) -> u32 {
+        self.children.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Writes the flight record, when the settings name a place for it.
+    pub(crate) fn dump(&self, engine: &Engine) {
+        let Some(prefix) = &self.config.trace_file else { return };
+        let path = format!("{}{}.trace", prefix.display(), self.rank);
+        if let Err(error) = std::fs::write(&path, crate::trace::chrome(self.rank, engine.executor.recorders())) {
+            tracing::warn!(target: "dure::coll", path, %error, "the flight record could not be written");
+        }
+    }
+}
+
+impl Drop for Communicator {
+    fn drop(&mut self) {
+        self.inner.record.set_left();
+        if let Some(control) = &self.inner.control {
+            control.leave();
+        }
+    }
+}
