@@ -1,16 +1,31 @@
 //! Every algorithm of the library. A new one is a file here, its `mod` line and its line in [`ALL`].
 
+mod all_pairs;
 mod binomial;
+mod bruck;
 mod build;
+mod chain;
 mod dissemination;
+mod doubling;
+mod fold;
+mod halving;
 mod linear;
 mod pairwise;
 mod ring;
+mod tree;
 
 use crate::algorithm::{Algorithm, Collective};
 
 static ALL: &[&dyn Algorithm] = &[
     &ring::Ring,
+    &tree::DoubleBinaryTree,
+    &doubling::RecursiveDoubling,
+    &halving::HalvingDoubling,
+    &all_pairs::OneShot,
+    &all_pairs::TwoShot,
+    &all_pairs::AllPairs,
+    &bruck::Bruck,
+    &chain::Chain,
     &binomial::Binomial,
     &pairwise::Pairwise,
     &linear::Linear,

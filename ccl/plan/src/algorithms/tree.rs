@@ -1,0 +1,223 @@
+//! The double binary tree: two binary trees over the same ranks, in which an inner node of one is a leaf of the other.
+//! Each carries half of the parts, so that every rank sends and receives about as much as any other, at a depth that
+//! grows with the logarithm.
+//!
+//! Sanders, Speck and Träff, Two-tree algorithms for full bandwidth broadcast, reduction and scan, 2009.
+
+use crate::algorithm::{Algorithm, Collective, Refusal, Shape, Steps, World};
+use crate::algorithms::build::{alone, copy, log2_up, only, recv, recv_reduce, send, written};
+use crate::step::{Buf, Chunks, Rank, Step};
+
+/// `double-binary-tree`: all-reduce, broadcast, reduce.
+#[derive(Debug)]
+pub(super) struct DoubleBinaryTree;
+
+/// Parts of a block: half of them go over each tree, one after the other as in a pipe.
+const PARTS: u32 = 8;
+
+impl Algorithm for DoubleBinaryTree {
+    fn name(&self) -> &str {
+        "double-binary-tree"
+    }
+
+    fn serves(&self, what: Collective, _: &World) -> Result<(), Refusal> {
+        use Collective::{AllReduce, Broadcast, Reduce};
+        only(self, what, matches!(what, AllReduce | Broadcast { .. } | Reduce { .. }))
+    }
+
+    fn ragged(&self, _: Collective) -> bool {
+        false
+    }
+
+    fn shape(&self, what: Collective, _: &World) -> Shape {
+        let scratch = if matches!(what, Collective::Reduce { .. }) { PARTS } else { 0 };
+        Shape { parts: PARTS, scratch, run: 1 }
+    }
+
+    fn steps<'w>(
+        &'w self,
+        what: Collective,
+        world: &'w World,
+        Rank(me): Rank,
+        lane: u16,
+    ) -> Steps<'w> {
+        let n = world.ranks;
+        if n == 1 {
+            return alone(what, PARTS);
+        }
+        let root = what.root().map_or(u32::from(lane) % n, |root| root.0);
+        let nodes = trees(n, root, me);
+        let mut steps = Vec::new();
+        match what {
+            Collective::Broadcast { .. } => {
+                let data = if me == root { Buf::Input } else { Buf::Output };
+                (0..PARTS).for_each(|part| broadcast(&mut steps, &nodes, part, data));
+                if me == root {
+                    let all = |buf| Chunks { buf, first: 0, len: PARTS };
+                    steps.push(copy(all(Buf::Input), all(Buf::Output)));
+                }
+            }
+            Collective::Reduce { .. } => {
+                let sum = if me == root { Buf::Output } else { Buf::Scratch };
+                (0..PARTS).for_each(|part| reduce(&mut steps, &nodes, part, sum));
+            }
+            _ => pipeline(&mut steps, PARTS, skew(n), |steps, part, up| {
+                if up {
+                    reduce(steps, &nodes, part, Buf::Output)
+                } else {
+                    broadcast(steps, &nodes, part, Buf::Output)
+                }
+            }),
+        }
+        written(steps)
+    }
+}
+
+/// Parts that go up before the first one comes down: a part needs the depth of the tree, in each of the two
+/// directions, until it is back, and each tree gets every other part.
+pub(super) fn skew(n: u32) -> u32 {
+    4 * log2_up(n)
+}
+
+/// Writes the steps of all parts, up and down; `skew` parts go up before the first one comes down.
+pub(super) fn pipeline(
+    steps: &mut Vec<Step>,
+    parts: u32,
+    skew: u32,
+    mut write: impl FnMut(&mut Vec<Step>, u32, bool),
+) {
+    let skew = skew.min(parts);
+    for turn in 0..parts + skew {
+        if turn < parts {
+            write(steps, turn, true);
+        }
+        if turn >= skew {
+            write(steps, turn - skew, false);
+        }
+    }
+}
+
+/// A rank's neighbours in one tree.
+#[derive(Clone, Debug)]
+pub(super) struct Node {
+    parent: Option<u32>,
+    children: Vec<u32>,
+}
+
+/// The place of rank `me` in both trees of `n` ranks. The root is above both.
+pub(super) fn trees(n: u32, root: u32, me: u32) -> [Node; 2] {
+    let rank_of = |v: u32| (v + root) % n;
+    [false, true].map(|second| {
+        let twist = Twist { below: n - 1, second };
+        let (parent, children) = in_order(n, twist.place((me + n - root) % n));
+        Node {
+            parent: parent.map(|place| rank_of(twist.node(place))),
+            children: children
+                .into_iter()
+                .flatten()
+                .map(|place| rank_of(twist.node(place)))
+                .collect(),
+        }
+    })
+}
+
+/// How the second tree numbers the ranks below the root, 1 to `below`: from the other end if `below` is even, shifted
+/// by one if it is odd. Either way even places get odd ranks; the inner nodes are the even places.
+#[derive(Clone, Copy)]
+struct Twist {
+    below: u32,
+    second: bool,
+}
+
+impl Twist {
+    fn place(self, node: u32) -> u32 {
+        match (self.second && node != 0, self.below % 2) {
+            (false, _) => node,
+            (true, 0) => self.below + 1 - node,
+            (true, _) => node % self.below + 1,
+        }
+    }
+
+    fn node(self, place: u32) -> u32 {
+        match (self.second && place != 0, self.below % 2) {
+            (false, _) => place,
+            (true, 0) => self.below + 1 - place,
+            (true, _) => (place + self.below - 2) % self.below + 1,
+        }
+    }
+}
+
+/// Parent and children of a place in the binary tree of the places 1 to `n - 1` in order, with place 0 above it: a
+/// place with k zeros at its end is k levels above the leaves.
+fn in_order(n: u32, place: u32) -> (Option<u32>, [Option<u32>; 2]) {
+    if place == 0 {
+        return (None, [(n > 1).then(|| 1 << (n - 1).ilog2()), None]);
+    }
+    let level = 1 << place.trailing_zeros();
+    let above = place ^ level | level << 1;
+    let parent = if above < n { above } else { place ^ level };
+    let mut reach = level / 2;
+    let left = (reach > 0).then(|| place - reach);
+    while reach > 0 && place + reach >= n {
+        reach /= 2;
+    }
+    (Some(parent), [left, (reach > 0).then(|| place + reach)])
+}
+
+fn chunk(buf: Buf, part: u32) -> Chunks {
+    Chunks { buf, first: part, len: 1 }
+}
+
+/// The tree of a part.
+fn tree(nodes: &[Node; 2], part: u32) -> &Node {
+    &nodes[usize::from(!part.is_multiple_of(2))]
+}
+
+/// One part goes up; the sum of this rank's input and its children's parts is made in `sum`.
+pub(super) fn reduce(steps: &mut Vec<Step>, nodes: &[Node; 2], part: u32, sum: Buf) {
+    let node = tree(nodes, part);
+    let mut so_far = chunk(Buf::Input, part);
+    for &child in &node.children {
+        steps.push(recv_reduce(child, so_far, chunk(sum, part)));
+        so_far = chunk(sum, part);
+    }
+    steps.extend(node.parent.map(|parent| send(parent, so_far)));
+}
+
+/// One part comes down; every rank but the root gets it first.
+pub(super) fn broadcast(steps: &mut Vec<Step>, nodes: &[Node; 2], part: u32, data: Buf) {
+    let node = tree(nodes, part);
+    steps.extend(node.parent.map(|parent| recv(parent, chunk(data, part))));
+    steps.extend(node.children.iter().map(|&child| send(child, chunk(data, part))));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_below_the_root_is_inner_in_both_trees() {
+        for n in 2..200 {
+            for me in 1..n {
+                let [a, b] = trees(n, 0, me);
+                assert!(a.children.is_empty() || b.children.is_empty(), "rank {me} of {n}");
+            }
+        }
+    }
+
+    #[test]
+    fn depth_grows_with_the_logarithm() {
+        for n in 2..200 {
+            for second in 0..2 {
+                let depth = |mut rank: u32| {
+                    let parents = std::iter::from_fn(|| {
+                        rank = trees(n, 0, rank)[second].parent?;
+                        Some(rank)
+                    });
+                    u32::try_from(parents.count()).unwrap()
+                };
+                assert!((0..n).map(depth).max().unwrap() <= log2_up(n).max(1), "{n}");
+            }
+        }
+    }
+}
