@@ -1,6 +1,6 @@
 //! The host: memory that the CPU may dereference, and the kernels that reduce it.
 //!
-//! Kernels are plain loops over elements, generic in type and operation ([`kernel`]), compiled once for each width of
+//! Kernels are plain loops over elements, generic in type and operation, compiled once for each width of
 //! vector unit ([`Width`]). Results are the same to the bit on all widths and all machines.
 
 mod access;
