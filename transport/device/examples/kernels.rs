@@ -25,7 +25,7 @@ fn main() -> dure_device::Result<()> {
         for dtype in [Dtype::F32, Dtype::Bf16, Dtype::F16, Dtype::F8E4M3] {
             let small = measure(&host, width, dtype, 64 << 10)?;
             let large = measure(&host, width, dtype, 64 << 20)?;
-            println!("{:>8} {:>8} {small:>12.1} {large:>12.1}");
+            println!("{width:>8} {dtype:>8} {small:>12.1} {large:>12.1}");
         }
     }
     Ok(())

@@ -62,7 +62,7 @@ impl Width {
 
 impl fmt::Display for Width {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0 {
+        f.pad(match self.0 {
             Set::Plain => "plain",
             #[cfg(target_arch = "x86_64")]
             Set::Avx2 => "avx2",
