@@ -46,6 +46,7 @@ mod receive;
 mod region;
 mod send;
 mod socket;
+mod strangers;
 mod timer;
 mod transport;
 

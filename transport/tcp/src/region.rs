@@ -11,7 +11,7 @@ use crate::memory::{Bytes, Pages};
 
 /// First bytes of a key.
 const KEY_TAG: [u8; 4] = *b"tcpk";
-const KEY_LEN: usize = 20;
+const KEY_LEN: usize = 12;
 
 /// The regions of this process.
 #[derive(Debug)]
@@ -86,12 +86,11 @@ impl Regions {
 
     /// What `to` needs to write into the region.
     pub(crate) fn key(&self, region: Region, to: Peer) -> Option<Card> {
-        let len = u64::try_from(self.entry(region.0)?.bytes.len()).expect("64 bits hold a length");
+        self.entry(region.0)?;
         let mut card = Vec::with_capacity(KEY_LEN);
         card.extend(KEY_TAG);
         card.extend(region.0.to_le_bytes());
         card.extend(self.nonce(region.0, to).to_le_bytes());
-        card.extend(len.to_le_bytes());
         Some(Card(card.into()))
     }
 
@@ -143,7 +142,6 @@ pub(crate) struct Remote {
     pub(crate) of: Peer,
     pub(crate) number: u32,
     pub(crate) nonce: u32,
-    pub(crate) len: u64,
 }
 
 impl Remote {
@@ -157,8 +155,7 @@ impl Remote {
         let word = |at: usize| {
             u32::from_le_bytes(*bytes[at..].first_chunk().expect("the field is inside the key"))
         };
-        let len = u64::from(word(12)) | u64::from(word(16)) << 32;
-        Ok(Self { of, number: word(4), nonce: word(8), len })
+        Ok(Self { of, number: word(4), nonce: word(8) })
     }
 }
 
@@ -206,7 +203,6 @@ mod tests {
 
     fn header(regions: &Regions, region: Region, to: Peer) -> Header {
         let remote = Remote::from_key(Peer(0), &regions.key(region, to).unwrap()).unwrap();
-        assert_eq!(remote.len, 100);
         Header { region: remote.number, nonce: remote.nonce, offset: 90, len: 10, signal: 0 }
     }
 
@@ -252,7 +248,7 @@ mod tests {
 
     #[test]
     fn other_cards_are_no_keys() {
-        for bytes in [&b""[..], b"tcpk", b"poolxxxxxxxxxxxxxxxx", b"tcpkxxxxxxxxxxxxxxxxx"] {
+        for bytes in [&b""[..], b"tcpk", b"poolxxxxxxxx", b"tcpkxxxxxxxxx"] {
             assert!(matches!(
                 Remote::from_key(A, &Card(bytes.into())),
                 Err(Error::BadCard { transport: NAME })
@@ -263,7 +259,7 @@ mod tests {
     #[test]
     fn imports_are_numbered_and_forgotten() {
         let mut remotes = Remotes::default();
-        let remote = Remote { of: A, number: 7, nonce: 8, len: 9 };
+        let remote = Remote { of: A, number: 7, nonce: 8 };
         let first = remotes.add(remote).unwrap();
         let second = remotes.add(Remote { number: 70, ..remote }).unwrap();
         assert_eq!(remotes.get(second).unwrap().number, 70);

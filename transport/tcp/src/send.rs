@@ -72,6 +72,10 @@ impl Sending {
         self.queue.is_empty()
     }
 
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken.is_some()
+    }
+
     pub(crate) fn take_error(&mut self) -> Option<io::Error> {
         self.broken.take()
     }

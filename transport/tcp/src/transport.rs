@@ -1,9 +1,8 @@
 //! The transport itself: peers, and the system calls of `put` and `poll`.
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use dure_device::{Memory, Space};
 use dure_transport::proof::Key;
@@ -18,11 +17,12 @@ use crate::join::{Desk, Joined, Joining, OTHER, watch};
 use crate::memory::Bytes;
 use crate::port::{Inbox, Port};
 use crate::preamble::Kind;
-use crate::prove::{Proving, broken};
+use crate::prove::broken;
 use crate::receive::{Counter, Ground, Left, Receiving};
 use crate::region::{Regions, Remote, Remotes, index};
 use crate::send::{Frame, GATHER, HEAD, Piece, Sending};
 use crate::socket::tune;
+use crate::strangers::Strangers;
 use crate::timer::Timer;
 use crate::{NAME, address};
 
@@ -31,10 +31,8 @@ use crate::{NAME, address};
 const ASK_EACH: usize = 8;
 /// Flows that are read in one poll when there are many.
 const PER_POLL: usize = 64;
-/// Most accepted connections that are not proven; the oldest is closed when there are more.
-const UNPROVEN: usize = 256;
-/// How long an accepted connection may take for its proof.
-const UNPROVEN_FOR: Duration = Duration::from_secs(30);
+/// Connections taken from the inbox in one poll.
+const ACCEPTS: usize = 16;
 /// How often the other flows of a lost peer are read again for what arrived before the loss.
 const LAST_READS: usize = 64;
 
@@ -70,6 +68,8 @@ pub fn open(options: Options) -> Result<Box<dyn Transport>> {
     let inbox = options.port.register(options.id, Kind::Data)?;
     watch(&epoll, &timer)?;
     watch(&epoll, &inbox.doorbell())?;
+    let strangers = Strangers::new()?;
+    watch(&epoll, &strangers.doorbell())?;
     Ok(Box::new(Tcp {
         options,
         epoll,
@@ -82,7 +82,7 @@ pub fn open(options: Options) -> Result<Box<dyn Transport>> {
         links: Vec::new(),
         joining: Vec::new(),
         up: Vec::new(),
-        unproven: Vec::new(),
+        strangers,
         backlog: Vec::new(),
         restless: false,
     }))
@@ -105,7 +105,7 @@ struct Tcp {
     joining: Vec<Peer>,
     /// Ranks whose link is up.
     up: Vec<Peer>,
-    unproven: Vec<Unproven>,
+    strangers: Strangers,
     /// Flows with frames that wait.
     backlog: Vec<(Peer, u16)>,
     /// Something can go on without any descriptor becoming readable.
@@ -133,13 +133,6 @@ struct Flow {
     watches_room: bool,
 }
 
-/// An accepted connection that is not proven.
-#[derive(Debug)]
-struct Unproven {
-    proving: Proving,
-    deadline: Instant,
-}
-
 impl Tcp {
     fn link(&mut self, peer: Peer) -> &mut Link {
         let at = index(peer.0);
@@ -162,7 +155,6 @@ impl Tcp {
             self.options.port.turn();
         }
         self.take_incoming();
-        self.prove();
         for peer in std::mem::take(&mut self.joining) {
             self.join_one(peer, events);
         }
@@ -171,52 +163,28 @@ impl Tcp {
             Link::Joining(joining) => joining.next_retry(),
             _ => None,
         });
-        self.timer.set(
-            self.unproven
-                .first()
-                .map(|unproven| unproven.deadline)
-                .into_iter()
-                .chain(retries)
-                .min(),
-        );
+        self.timer.set(self.strangers.next_deadline().into_iter().chain(retries).min());
     }
 
+    /// Lets accepted connections prove themselves, and seats those that did.
     fn take_incoming(&mut self) {
-        while let Some(incoming) = self.inbox.try_take() {
-            tune(&incoming.stream);
-            if watch(&self.epoll, &incoming.stream).is_err() {
-                continue;
-            }
-            if self.unproven.len() >= UNPROVEN {
-                self.unproven.remove(0);
-            }
-            let deadline = Instant::now() + UNPROVEN_FOR;
-            self.unproven.push(Unproven { proving: Proving::accept(incoming.stream), deadline });
+        for _ in 0..ACCEPTS {
+            let Some(incoming) = self.inbox.try_take() else { break };
+            self.strangers.add(incoming.stream);
         }
-    }
-
-    /// Reads the proofs of accepted connections.
-    fn prove(&mut self) {
-        let now = Instant::now();
-        for mut unproven in std::mem::take(&mut self.unproven) {
-            match unproven.proving.step(&self.options.key, self.options.me.0) {
-                Ok(None) if unproven.deadline > now => self.unproven.push(unproven),
-                Ok(Some(claim)) => {
-                    self.seat(Peer(claim.rank), claim.flow, unproven.proving.into_stream())
-                }
-                Ok(None) | Err(_) => {
-                    tracing::debug!(target: "dure::net", "closed a connection without proof")
-                }
-            }
+        let Options { key, me, .. } = &self.options;
+        for (claim, stream) in self.strangers.step(key, me.0) {
+            self.seat(Peer(claim.rank), claim.flow, stream);
         }
     }
 
     /// Takes a proven connection. One that makes no sense is closed: a peer that is up or lost does not come back.
     fn seat(&mut self, peer: Peer, flow: u16, stream: TcpStream) {
         let flows = self.options.flows;
-        if peer >= self.options.me || flow >= flows {
+        if peer >= self.options.me || flow >= flows || watch(&self.epoll, &stream).is_err() {
             return;
         }
+        tune(&stream);
         let link = self.link(peer);
         if matches!(link, Link::None) {
             *link = Link::Joining(Box::new(Joining::new(flows)));
@@ -346,9 +314,12 @@ impl Tcp {
         let Some(Link::Up(flows)) = self.links.get_mut(index(peer.0)) else {
             return Ok(Left::Nothing);
         };
-        let Flow { stream, receiving, .. } = &mut flows[usize::from(flow)];
+        let Flow { stream, sending, receiving, .. } = &mut flows[usize::from(flow)];
         let mut ground = Ground { regions: &self.regions, counters: &mut self.counters, peer };
-        receiving.read(stream.as_fd(), &mut ground)
+        match receiving.read(stream.as_fd(), &mut ground)? {
+            Left::Nothing if sending.is_broken() => Err(Error::Closed),
+            left => Ok(left),
+        }
     }
 
     /// Ends the connection to a peer, one flow of which ended. What arrived on the others before counts.
@@ -388,8 +359,7 @@ impl Tcp {
         let into = put.into.and_then(|into| self.remotes.get(into));
         let into = into.expect("a put with bytes goes into a region that is imported");
         assert_eq!(into.of, put.to, "a put goes into a region of the peer that it goes to");
-        let end = put.at.checked_add(len).expect("a put ends before the address space does");
-        assert!(end <= into.len, "a put ends at byte {end} of a region of {} bytes", into.len);
+        // Whether it fits is the receiver's to check, who cannot trust this side's answer.
         let len = u32::try_from(len).expect("a put is shorter than 4 GiB");
         (Header { region: into.number, nonce: into.nonce, offset: put.at, len, signal }, count)
     }
@@ -431,6 +401,10 @@ impl Transport for Tcp {
         for (peer, flow) in self.backlog.clone() {
             if let Some(flow) = self.flow(peer, flow) {
                 flow.sending.detach(region);
+                if flow.sending.is_broken() {
+                    // Without the rest of a frame nothing can follow on this connection.
+                    let _ = flow.stream.shutdown(Shutdown::Both);
+                }
             }
         }
         self.regions.release(region);
@@ -542,7 +516,7 @@ impl Drop for Tcp {
             for flow in 0..self.options.flows {
                 if let Some(flow) = self.flow(peer, flow) {
                     // It fails when the peer is gone already.
-                    let _ = flow.stream.shutdown(std::net::Shutdown::Write);
+                    let _ = flow.stream.shutdown(Shutdown::Write);
                 }
                 while matches!(self.read_some(peer, flow), Ok(Left::Perhaps)) {}
             }
