@@ -51,3 +51,32 @@ fn on_one_host() {
         prove_all(&World::flat(n), &[1, 2]);
     }
 }
+
+/// Hosts with 3, 1, 4 and 2 ranks, say, and the same ranks dealt out in turn.
+fn layouts(sizes: &[u32]) -> [World; 2] {
+    let block: Vec<u32> =
+        (0..).zip(sizes).flat_map(|(host, &size)| vec![host; size as usize]).collect();
+    let most = sizes.iter().copied().max().unwrap_or(0);
+    let turn = (0..most)
+        .flat_map(|i| (0..).zip(sizes).filter(move |(_, size)| i < **size).map(|(host, _)| host));
+    [block, turn.collect()].map(|host_of| World {
+        ranks: u32::try_from(host_of.len()).unwrap(),
+        host_of: host_of.into(),
+        lanes: 1,
+    })
+}
+
+#[test]
+fn on_several_hosts_with_several_lanes() {
+    let even = (1..=5).flat_map(|hosts| (1..=5).map(move |size| vec![size; hosts]));
+    let uneven =
+        [vec![3, 1, 4, 2], vec![1, 8], vec![5, 1, 1], vec![2, 7, 3], vec![1, 1, 1, 6], vec![8; 8]];
+    for sizes in even.chain(uneven) {
+        for mut world in layouts(&sizes) {
+            for lanes in 1..=3 {
+                world.lanes = lanes;
+                prove_all(&world, &[1, 2]);
+            }
+        }
+    }
+}

@@ -9,11 +9,15 @@ mod dissemination;
 mod doubling;
 mod fold;
 mod halving;
+mod hosts;
 mod linear;
 mod pairwise;
 mod ring;
 mod tree;
+mod two_level;
+mod two_level_all_to_all;
 
+use self::two_level::Across;
 use crate::algorithm::{Algorithm, Collective};
 
 static ALL: &[&dyn Algorithm] = &[
@@ -21,6 +25,11 @@ static ALL: &[&dyn Algorithm] = &[
     &tree::DoubleBinaryTree,
     &doubling::RecursiveDoubling,
     &halving::HalvingDoubling,
+    &two_level::TwoLevelAllReduce(Across::Ring),
+    &two_level::TwoLevelAllReduce(Across::Tree),
+    &two_level::TwoLevelAllReduce(Across::Doubling),
+    &two_level::TwoLevel,
+    &two_level_all_to_all::TwoLevelAllToAll,
     &all_pairs::OneShot,
     &all_pairs::TwoShot,
     &all_pairs::AllPairs,

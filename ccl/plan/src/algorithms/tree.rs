@@ -4,6 +4,8 @@
 //!
 //! Sanders, Speck and Träff, Two-tree algorithms for full bandwidth broadcast, reduction and scan, 2009.
 
+use std::ops::Range;
+
 use crate::algorithm::{Algorithm, Collective, Refusal, Shape, Steps, World};
 use crate::algorithms::build::{alone, copy, log2_up, only, recv, recv_reduce, send, written};
 use crate::step::{Buf, Chunks, Rank, Step};
@@ -46,12 +48,13 @@ impl Algorithm for DoubleBinaryTree {
             return alone(what, PARTS);
         }
         let root = what.root().map_or(u32::from(lane) % n, |root| root.0);
-        let nodes = trees(n, root, me);
+        let nodes = trees(n, root, |index| index, me);
+        let node = |part| of_part(&nodes, part);
         let mut steps = Vec::new();
         match what {
             Collective::Broadcast { .. } => {
                 let data = if me == root { Buf::Input } else { Buf::Output };
-                (0..PARTS).for_each(|part| broadcast(&mut steps, &nodes, part, data));
+                (0..PARTS).for_each(|part| broadcast(&mut steps, node(part), part, data));
                 if me == root {
                     let all = |buf| Chunks { buf, first: 0, len: PARTS };
                     steps.push(copy(all(Buf::Input), all(Buf::Output)));
@@ -59,40 +62,34 @@ impl Algorithm for DoubleBinaryTree {
             }
             Collective::Reduce { .. } => {
                 let sum = if me == root { Buf::Output } else { Buf::Scratch };
-                (0..PARTS).for_each(|part| reduce(&mut steps, &nodes, part, sum));
+                (0..PARTS).for_each(|part| reduce(&mut steps, node(part), part, Buf::Input, sum));
             }
-            _ => pipeline(&mut steps, PARTS, skew(n), |steps, part, up| {
-                if up {
-                    reduce(steps, &nodes, part, Buf::Output)
-                } else {
-                    broadcast(steps, &nodes, part, Buf::Output)
-                }
-            }),
+            _ => all_reduce(&mut steps, &nodes, n, 0..PARTS, Buf::Input),
         }
         written(steps)
     }
 }
 
-/// Parts that go up before the first one comes down: a part needs the depth of the tree, in each of the two
-/// directions, until it is back, and each tree gets every other part.
-pub(super) fn skew(n: u32) -> u32 {
-    4 * log2_up(n)
-}
-
-/// Writes the steps of all parts, up and down; `skew` parts go up before the first one comes down.
-pub(super) fn pipeline(
+/// All-reduce of some chunks of the output over the two trees of `n` members; the own contribution is in `own`.
+///
+/// Both directions overlap: a chunk comes down while later ones still go up. A chunk needs the depth of the tree twice
+/// until it is back, and each tree gets every other chunk, so that many go up before the first one comes down.
+pub(super) fn all_reduce(
     steps: &mut Vec<Step>,
-    parts: u32,
-    skew: u32,
-    mut write: impl FnMut(&mut Vec<Step>, u32, bool),
+    nodes: &[Node; 2],
+    n: u32,
+    chunks: Range<u32>,
+    own: Buf,
 ) {
-    let skew = skew.min(parts);
-    for turn in 0..parts + skew {
-        if turn < parts {
-            write(steps, turn, true);
+    let count = chunks.end - chunks.start;
+    let ahead = (4 * log2_up(n)).min(count);
+    for turn in 0..count + ahead {
+        if turn < count {
+            reduce(steps, of_part(nodes, turn), chunks.start + turn, own, Buf::Output);
         }
-        if turn >= skew {
-            write(steps, turn - skew, false);
+        if turn >= ahead {
+            let part = turn - ahead;
+            broadcast(steps, of_part(nodes, part), chunks.start + part, Buf::Output);
         }
     }
 }
@@ -104,9 +101,10 @@ pub(super) struct Node {
     children: Vec<u32>,
 }
 
-/// The place of rank `me` in both trees of `n` ranks. The root is above both.
-pub(super) fn trees(n: u32, root: u32, me: u32) -> [Node; 2] {
-    let rank_of = |v: u32| (v + root) % n;
+/// The place of member `me` in both trees of `n` members, who are the ranks that `rank_of` tells. The root is above
+/// both.
+pub(super) fn trees(n: u32, root: u32, rank_of: impl Fn(u32) -> u32, me: u32) -> [Node; 2] {
+    let rank_of = |v: u32| rank_of((v + root) % n);
     [false, true].map(|second| {
         let twist = Twist { below: n - 1, second };
         let (parent, children) = in_order(n, twist.place((me + n - root) % n));
@@ -164,31 +162,29 @@ fn in_order(n: u32, place: u32) -> (Option<u32>, [Option<u32>; 2]) {
     (Some(parent), [left, (reach > 0).then(|| place + reach)])
 }
 
-fn chunk(buf: Buf, part: u32) -> Chunks {
-    Chunks { buf, first: part, len: 1 }
+fn chunk(buf: Buf, first: u32) -> Chunks {
+    Chunks { buf, first, len: 1 }
 }
 
-/// The tree of a part.
-fn tree(nodes: &[Node; 2], part: u32) -> &Node {
+/// The node that part `part` meets.
+pub(super) fn of_part(nodes: &[Node; 2], part: u32) -> &Node {
     &nodes[usize::from(!part.is_multiple_of(2))]
 }
 
-/// One part goes up; the sum of this rank's input and its children's parts is made in `sum`.
-pub(super) fn reduce(steps: &mut Vec<Step>, nodes: &[Node; 2], part: u32, sum: Buf) {
-    let node = tree(nodes, part);
-    let mut so_far = chunk(Buf::Input, part);
+/// Chunk `number` goes up; the sum of this rank's own contribution in `own` and its children's is made in `sum`.
+pub(super) fn reduce(steps: &mut Vec<Step>, node: &Node, number: u32, own: Buf, sum: Buf) {
+    let mut so_far = chunk(own, number);
     for &child in &node.children {
-        steps.push(recv_reduce(child, so_far, chunk(sum, part)));
-        so_far = chunk(sum, part);
+        steps.push(recv_reduce(child, so_far, chunk(sum, number)));
+        so_far = chunk(sum, number);
     }
     steps.extend(node.parent.map(|parent| send(parent, so_far)));
 }
 
-/// One part comes down; every rank but the root gets it first.
-pub(super) fn broadcast(steps: &mut Vec<Step>, nodes: &[Node; 2], part: u32, data: Buf) {
-    let node = tree(nodes, part);
-    steps.extend(node.parent.map(|parent| recv(parent, chunk(data, part))));
-    steps.extend(node.children.iter().map(|&child| send(child, chunk(data, part))));
+/// Chunk `number` comes down; every rank but the root gets it first.
+pub(super) fn broadcast(steps: &mut Vec<Step>, node: &Node, number: u32, data: Buf) {
+    steps.extend(node.parent.map(|parent| recv(parent, chunk(data, number))));
+    steps.extend(node.children.iter().map(|&child| send(child, chunk(data, number))));
 }
 
 #[cfg(test)]
@@ -199,7 +195,7 @@ mod tests {
     fn nobody_below_the_root_is_inner_in_both_trees() {
         for n in 2..200 {
             for me in 1..n {
-                let [a, b] = trees(n, 0, me);
+                let [a, b] = trees(n, 0, |v| v, me);
                 assert!(a.children.is_empty() || b.children.is_empty(), "rank {me} of {n}");
             }
         }
@@ -211,7 +207,7 @@ mod tests {
             for second in 0..2 {
                 let depth = |mut rank: u32| {
                     let parents = std::iter::from_fn(|| {
-                        rank = trees(n, 0, rank)[second].parent?;
+                        rank = trees(n, 0, |v| v, rank)[second].parent?;
                         Some(rank)
                     });
                     u32::try_from(parents.count()).unwrap()

@@ -1,0 +1,219 @@
+//! All-to-all on two levels: one message for each ordered pair of hosts, instead of one for each pair of ranks.
+//!
+//! For every other host, one rank of a host is the *agent*: it collects what the ranks of its host have for that host,
+//! exchanges it with the agent over there, and deals out what came. The agents move on with host and lane, so that the
+//! work is shared. Every block is copied a few times more than in a pairwise exchange: this is for small blocks.
+//!
+//! Träff and Rougier, MPI collectives and datatypes for hierarchical all-to-all communication, 2014.
+
+use crate::algorithm::{Algorithm, Collective, Refusal, Shape, Steps, World};
+use crate::algorithms::build::{alone, copy, only, recv, send, written};
+use crate::algorithms::hosts::Hosts;
+use crate::step::{Buf, Chunks, Rank, Step, input, output, scratch};
+
+/// `two-level`: all-to-all.
+#[derive(Debug)]
+pub(super) struct TwoLevelAllToAll;
+
+impl Algorithm for TwoLevelAllToAll {
+    fn name(&self) -> &str {
+        "two-level"
+    }
+
+    fn serves(&self, what: Collective, _: &World) -> Result<(), Refusal> {
+        only(self, what, what == Collective::AllToAll)
+    }
+
+    fn ragged(&self, _: Collective) -> bool {
+        false
+    }
+
+    fn shape(&self, _: Collective, world: &World) -> Shape {
+        let hosts = Hosts::new(world, 0);
+        let pairs = (0..hosts.count())
+            .flat_map(|a| (0..hosts.count()).map(move |b| (a, b)))
+            .filter(|(a, b)| a != b);
+        let run = pairs.map(|(a, b)| hosts.size(a) * hosts.size(b)).max().unwrap_or(1);
+        // What is packed and what is unpacked, and at an agent three times what it exchanges with each of its hosts.
+        let exchanged = |host, local| -> u32 {
+            let agent = |&other: &u32| other != host && other % hosts.size(host) == local;
+            (0..hosts.count()).filter(agent).map(|other| hosts.size(host) * hosts.size(other)).sum()
+        };
+        let agents = (0..hosts.count())
+            .flat_map(|host| (0..hosts.size(host)).map(move |local| (host, local)));
+        let most = agents.map(|(host, local)| exchanged(host, local)).max().unwrap_or(0);
+        Shape { parts: 1, scratch: 2 * world.ranks + 3 * most, run }
+    }
+
+    fn steps<'w>(
+        &'w self,
+        what: Collective,
+        world: &'w World,
+        Rank(me): Rank,
+        lane: u16,
+    ) -> Steps<'w> {
+        if world.ranks == 1 {
+            return alone(what, 1);
+        }
+        let mut exchange = Exchange {
+            hosts: Hosts::new(world, me),
+            lane: lane.into(),
+            free: 0,
+            steps: vec![copy(input(me, 1), output(me, 1))],
+        };
+        let collected = exchange.collect();
+        exchange.send_across(&collected);
+        exchange.inside();
+        let arrived = exchange.receive_across();
+        exchange.deal(&arrived);
+        written(exchange.steps)
+    }
+}
+
+struct Exchange {
+    hosts: Hosts,
+    lane: u32,
+    /// Scratch chunks in use.
+    free: u32,
+    steps: Vec<Step>,
+}
+
+impl Exchange {
+    fn take(&mut self, len: u32) -> Chunks {
+        self.free += len;
+        scratch(self.free - len, len)
+    }
+
+    /// The agent of `host` for `other`.
+    fn agent(&self, host: u32, other: u32) -> u32 {
+        (other + self.lane) % self.hosts.size(host)
+    }
+
+    /// The hosts for which number `local` of this host is the agent, in an order that begins elsewhere on each host.
+    fn served_by(&self, local: u32) -> Vec<u32> {
+        let others = self.hosts.others().map(|(next, _)| next);
+        others.filter(|&host| self.agent(self.hosts.mine, host) == local).collect()
+    }
+
+    /// Number `message` of the hosts that number `local` of this host serves.
+    fn served(&self, local: u32, message: u32) -> Option<u32> {
+        self.served_by(local).get(message as usize).copied()
+    }
+
+    /// Most hosts that one rank of this host serves.
+    fn most_served(&self) -> u32 {
+        self.hosts.count().div_ceil(self.hosts.my_size())
+    }
+
+    /// The blocks of the ranks of a host, if they follow one another.
+    fn run(&self, host: u32, buf: Buf) -> Option<Chunks> {
+        let (first, len) = (self.hosts.rank(host, 0), self.hosts.size(host));
+        let last = self.hosts.rank(host, len - 1);
+        (last - first + 1 == len).then_some(Chunks { buf, first, len })
+    }
+
+    /// Copies the blocks for the ranks of a host into a run.
+    fn pack(&mut self, host: u32, to: Chunks) {
+        if let Some(run) = self.run(host, Buf::Input) {
+            self.steps.push(copy(run, to));
+            return;
+        }
+        let blocks = (to.first..).zip(self.hosts.on(host));
+        self.steps.extend(
+            blocks.map(|(at, &rank)| copy(input(rank, 1), Chunks { first: at, len: 1, ..to })),
+        );
+    }
+
+    /// Each agent gets the blocks for its hosts: for each host rows by the rank they come from, of columns by the rank
+    /// they go to.
+    fn collect(&mut self) -> Vec<(u32, Chunks)> {
+        let size = self.hosts.my_size();
+        let mut tables = Vec::new();
+        for host in self.served_by(self.hosts.local) {
+            let table = self.take(size * self.hosts.size(host));
+            self.pack(host, row(table, size, self.hosts.local));
+            tables.push((host, table));
+        }
+        for (message, to, from) in self.hosts.rounds(self.most_served()).collect::<Vec<_>>() {
+            if let Some(host) = self.served(to, message) {
+                let src = self.run(host, Buf::Input).unwrap_or_else(|| {
+                    let packed = self.take(self.hosts.size(host));
+                    self.pack(host, packed);
+                    packed
+                });
+                self.steps.push(send(self.hosts.neighbour(to), src));
+            }
+            if let Some(&(_, table)) = tables.get(message as usize) {
+                self.steps.push(recv(self.hosts.neighbour(from), row(table, size, from)));
+            }
+        }
+        tables
+    }
+
+    fn send_across(&mut self, collected: &[(u32, Chunks)]) {
+        for &(host, table) in collected {
+            let agent = self.hosts.rank(host, self.agent(host, self.hosts.mine));
+            self.steps.push(send(agent, table));
+        }
+    }
+
+    /// Blocks for ranks of the same host go there directly, while those for others are under way.
+    fn inside(&mut self) {
+        for (_, to, from) in self.hosts.rounds(1) {
+            let (to, from) = (self.hosts.neighbour(to), self.hosts.neighbour(from));
+            self.steps.extend([send(to, input(to, 1)), recv(from, output(from, 1))]);
+        }
+    }
+
+    /// The tables of other hosts arrive, and are turned so that a row is for one rank of this host.
+    fn receive_across(&mut self) -> Vec<(u32, Chunks)> {
+        let size = self.hosts.my_size();
+        let mut turned = Vec::new();
+        for host in self.served_by(self.hosts.local) {
+            let rows = self.hosts.size(host);
+            let (table, to) = (self.take(rows * size), self.take(rows * size));
+            let agent = self.hosts.rank(host, self.agent(host, self.hosts.mine));
+            self.steps.push(recv(agent, table));
+            for column in (0..size).filter(|&column| column != self.hosts.local) {
+                let chunk = |at: u32| {
+                    (row(table, rows, at).first + column, row(to, size, column).first + at)
+                };
+                let copies =
+                    (0..rows).map(chunk).map(|(from, to)| copy(scratch(from, 1), scratch(to, 1)));
+                self.steps.extend(copies);
+            }
+            for (at, &rank) in (0..).zip(self.hosts.on(host)) {
+                let own = row(table, rows, at).first + self.hosts.local;
+                self.steps.push(copy(scratch(own, 1), output(rank, 1)));
+            }
+            turned.push((host, to));
+        }
+        turned
+    }
+
+    /// Each agent gives the other ranks of its host what came for them.
+    fn deal(&mut self, arrived: &[(u32, Chunks)]) {
+        let size = self.hosts.my_size();
+        for (message, to, from) in self.hosts.rounds(self.most_served()).collect::<Vec<_>>() {
+            if let Some(&(_, table)) = arrived.get(message as usize) {
+                self.steps.push(send(self.hosts.neighbour(to), row(table, size, to)));
+            }
+            let Some(host) = self.served(from, message) else { continue };
+            let from = self.hosts.neighbour(from);
+            if let Some(run) = self.run(host, Buf::Output) {
+                self.steps.push(recv(from, run));
+                continue;
+            }
+            let packed = self.take(self.hosts.size(host));
+            self.steps.push(recv(from, packed));
+            let blocks = (packed.first..).zip(self.hosts.on(host));
+            self.steps.extend(blocks.map(|(at, &rank)| copy(scratch(at, 1), output(rank, 1))));
+        }
+    }
+}
+
+/// Row `at` of a table of `rows` rows.
+fn row(table: Chunks, rows: u32, at: u32) -> Chunks {
+    let len = table.len / rows;
+    Chunks { first: table.first + at * len, len, ..table }
+}
