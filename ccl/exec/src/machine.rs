@@ -140,7 +140,7 @@ impl Machine {
     pub(crate) fn take(&mut self, peer: u32, lane: usize, in_slot: bool) {
         let (link, net) = self.link_and_net(peer);
         link.take(lane, in_slot);
-        if !link.give_credits(net, lane) {
+        if !link.give_credits(net, lane) && !self.owed.contains(&(peer, lane)) {
             self.owed.push((peer, lane));
         }
     }
