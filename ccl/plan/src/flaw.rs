@@ -50,7 +50,7 @@ pub enum Flaw {
     },
 
     /// The result of a rank misses contributions.
-    #[error("rank {}, lane {lane}: {chunk} misses the contributions of {}{}", .rank.0, Ranks(.of), Last(.last))]
+    #[error("rank {}, lane {lane}: {} misses {}{}", .rank.0, Target(.chunk), Ranks(.of), Last(.last))]
     Missing {
         /// Whose result.
         rank: Rank,
@@ -155,10 +155,23 @@ impl Display for Waiting<'_> {
     }
 }
 
+struct Target<'a>(&'a Chunks);
+
+impl Display for Target<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.len == 0 { f.write_str("the barrier") } else { self.0.fmt(f) }
+    }
+}
+
 struct Ranks<'a>(&'a [Rank]);
 
 impl Display for Ranks<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.len() == 1 {
+            "the contribution of rank "
+        } else {
+            "the contributions of ranks "
+        })?;
         for (i, rank) in self.0.iter().take(NAMED).enumerate() {
             write!(f, "{}{}", if i == 0 { "" } else { ", " }, rank.0)?;
         }

@@ -85,34 +85,41 @@ fn too_few_slots_are_a_deadlock_of_those_who_send() {
 
 #[test]
 fn a_gather_that_adds_counts_twice() {
-    // Step 6 of a ring of 4 is the first send of the gather; step 7 the first receive.
+    // Step 9 of a ring of 4 is the second receive of the gather: of a chunk that was a partial sum here.
     let flaw = flaw(Collective::AllReduce, "ring", |me, steps| {
-        if let (2, Step::Recv { from, dst }) = (me, steps[7]) {
-            steps[7] = Step::RecvReduce { from, with: dst, dst };
+        if let (2, Step::Recv { from, dst }) = (me, steps[9]) {
+            steps[9] = Step::RecvReduce { from, with: dst, dst };
         }
     });
-    let Flaw::CountedTwice { at, .. } = flaw else { panic!("{flaw}") };
-    // Chunk 2 of rank 2 has not been reduced, only sent: it was never written.
-    assert_eq!((at.rank, at.index), (Rank(2), 7));
+    let Flaw::CountedTwice { at, of } = flaw else { panic!("{flaw}") };
+    assert_eq!((at.rank, at.index), (Rank(2), 9));
+    assert!(of.0 < 4);
 }
 
 #[test]
 fn a_sum_that_is_added_again_counts_twice() {
+    // The second round is run twice by ranks 1 and 3.
     let flaw = flaw(Collective::AllReduce, "recursive-doubling", |me, steps| {
-        if me == 3 {
-            // The second round goes to the partner of the first.
-            let (send, receive) = (steps[0], steps[1]);
-            steps.splice(2..2, [send, receive]);
-        }
-        if me == 2 {
-            let (send, receive) = (steps[0], steps[1]);
-            steps.splice(2..2, [send, receive]);
+        if me % 2 == 1 {
+            steps.extend_from_within(2..4);
         }
     });
-    let Flaw::CountedTwice { at, of } = flaw else { panic!("{flaw}") };
-    assert!(at.rank == Rank(2) || at.rank == Rank(3));
-    assert!(at.index == 5, "{at}");
-    assert!(of.0 < 4);
+    let Flaw::CountedTwice { at, .. } = flaw else { panic!("{flaw}") };
+    assert!(at.rank == Rank(1) || at.rank == Rank(3), "{at}");
+    assert_eq!(at.index, 5);
+}
+
+#[test]
+fn what_is_sent_must_not_depend_on_being_in_place() {
+    // The first round is run twice: the second time the input is the output only in place.
+    let flaw = flaw(Collective::AllReduce, "recursive-doubling", |me, steps| {
+        if me >= 2 {
+            let round = [steps[0], steps[1]];
+            steps.splice(2..2, round);
+        }
+    });
+    let Flaw::InPlace { at, .. } = flaw else { panic!("{flaw}") };
+    assert!(at.rank.0 >= 2 && at.index == 2, "{at}");
 }
 
 #[test]
@@ -183,8 +190,11 @@ fn a_dropped_receive_leaves_a_message_over() {
 #[test]
 fn a_barrier_that_does_not_hear_of_all_is_none() {
     let flaw = flaw(Collective::Barrier, "dissemination", |_, steps| steps.truncate(2));
-    let Flaw::Missing { rank: Rank(0), ref of, .. } = flaw else { panic!("{flaw}") };
-    assert_eq!(of[..], [Rank(1), Rank(2)]);
+    let Flaw::Missing { rank: Rank(me), ref of, .. } = flaw else { panic!("{flaw}") };
+    let mut unheard = [Rank((me + 1) % 4), Rank((me + 2) % 4)];
+    unheard.sort();
+    assert_eq!(of[..], unheard);
+    assert!(flaw.to_string().contains("the barrier misses"), "{flaw}");
 }
 
 #[test]
