@@ -44,8 +44,16 @@ pub struct Fabric {
 type Parts = Box<[Option<Region>]>;
 
 impl Fabric {
-    /// A fabric over `subs`, in which `route[p]` is the index of the transport that serves peer `p`. (The entry of the
-    /// own rank counts for nothing.)
+    /// The address of a fabric over `subs`, for whoever must exchange addresses before the routes are known.
+    ///
+    /// # Panics
+    /// When the addresses of all together are longer than [`Card::MAX`].
+    pub fn address_of(subs: &[Box<dyn Transport>]) -> Card {
+        card::join(subs.iter().map(|sub| (sub.name(), sub.address())))
+    }
+
+    /// A fabric over `subs`, in which `route[p]` is the index of the transport that serves peer `p`. (The own rank is
+    /// no peer, but what serves it by its entry may be what allocates.)
     ///
     /// # Errors
     /// [`Error::System`] when the doorbells cannot be made one.
@@ -231,7 +239,7 @@ impl Transport for Fabric {
     }
 
     fn address(&self) -> Card {
-        card::join(self.subs.iter().map(|sub| (sub.name(), sub.address())))
+        Self::address_of(&self.subs)
     }
 
     fn connect(&mut self, peer: Peer, address: &Card, hello: &Card) -> Result<()> {
@@ -303,7 +311,9 @@ impl Transport for Fabric {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use proptest::prelude::*;
+
+    use super::{Card, SIGNAL_BITS, Signal, card, tag, untag};
 
     #[test]
     fn cards_of_several_transports_come_apart_as_they_were_joined() {
@@ -313,12 +323,18 @@ mod tests {
         let expected: Vec<_> =
             parts.iter().map(|(name, card)| (name.as_bytes(), card.clone())).collect();
         assert_eq!(found, expected);
-        for len in 1..card.0.len() {
-            let cut = Card(card.0[..len].into());
-            assert!(
-                card::split(&cut).is_none_or(|parts| parts.len() < 2),
-                "{len} bytes of the card"
-            );
+    }
+
+    proptest! {
+        #[test]
+        fn a_card_of_anything_is_split_into_what_joins_to_it_or_refused(bytes: Vec<u8>) {
+            let card = Card(bytes.into());
+            let Some(parts) = card::split(&card) else { return Ok(()) };
+            let Ok(names) = parts.iter().map(|(name, _)| str::from_utf8(name)).collect::<Result<Vec<_>, _>>() else {
+                return Ok(());
+            };
+            let parts = names.into_iter().zip(&parts).map(|(name, (_, part))| (name, part.clone()));
+            prop_assert_eq!(card::join(parts), card);
         }
     }
 

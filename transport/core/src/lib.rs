@@ -18,9 +18,14 @@
 //!
 //! Nothing here blocks and nothing spawns.
 
+#![deny(unsafe_code)]
+
 pub mod conformance;
+#[expect(unsafe_code, reason = "borrows the descriptors that transports name by number")]
 mod doorbell;
+#[expect(unsafe_code, reason = "hands registered memory on to the transports inside")]
 mod fabric;
+#[expect(unsafe_code, reason = "copies into and out of memory that peers write")]
 mod memory;
 pub mod proof;
 pub mod simulated;
@@ -235,6 +240,7 @@ pub trait Transport: Send + Debug {
     /// # Safety
     /// Until `release` returns or the transport is dropped, `memory` stays mapped, and no Rust reference into it is
     /// alive while a peer may write it or a put reads it.
+    #[expect(unsafe_code, reason = "only the caller can keep the memory mapped")]
     unsafe fn register(&mut self, memory: Memory) -> Result<Region>;
 
     /// Ends a region of `alloc` or `register`: its memory is not touched from here on.

@@ -21,6 +21,7 @@
 
 mod bytes;
 mod connect;
+#[expect(unsafe_code, reason = "registers memory, and looks at what transports allocate")]
 mod duo;
 mod fault;
 mod memory;

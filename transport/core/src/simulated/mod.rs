@@ -27,7 +27,9 @@
 
 mod net;
 mod random;
+#[expect(unsafe_code, reason = "keeps allocations together with their addresses")]
 mod rank;
+#[expect(unsafe_code, reason = "takes the promise of whoever registers memory")]
 mod transport;
 
 use std::ops::Range;
