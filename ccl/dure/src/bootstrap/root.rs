@@ -32,7 +32,8 @@ struct Guest {
 #[derive(Debug, Default)]
 pub(crate) struct Root {
     guests: BTreeMap<u32, Guest>,
-    refusals: BTreeSet<String>,
+    /// By the rank that the other side said it was.
+    refusals: BTreeSet<(u32, String)>,
     deadline: Option<Instant>,
     over: Option<Failure>,
     answers: VecDeque<(Connection, Verdict)>,
@@ -100,7 +101,8 @@ impl Root {
         if self.over.is_none() && self.refusals.len() < REFUSALS {
             let ip = from.ip();
             tracing::debug!(target: "dure::init", %from, rank, why, "refused a connection");
-            self.refusals.insert(format!("a connection from {ip} that called itself rank {rank} was refused: {why}"));
+            let text = format!("a connection from {ip} that called itself rank {rank} was refused: {why}");
+            self.refusals.insert((rank, text));
         }
     }
 
@@ -131,7 +133,7 @@ impl Root {
         let missing: Vec<u32> = (0..size).filter(|rank| !self.guests.contains_key(rank)).collect();
         let came = self.guests.len();
         let mut what = format!("{} never came ({came} of {size} did)", list_ranks(&missing));
-        for refusal in &self.refusals {
+        for (_, refusal) in self.refusals.iter().filter(|(rank, _)| !self.guests.contains_key(rank)) {
             what = format!("{what}; {refusal}");
         }
         let peer = missing.first().copied().filter(|_| missing.len() == 1);
@@ -268,6 +270,7 @@ mod tests {
         }
         root.refused(from(2), 2, "wrong secret");
         root.refused(from(3), 2, "wrong secret");
+        root.refused(from(3), 3, "wrong secret, but rank 3 came");
         root.expire(now);
         assert!(!root.is_over());
         root.expire(root.deadline().unwrap());
