@@ -28,27 +28,36 @@ fn main() -> Result<(), Box<dyn Error>> {
         up += events.drain(..).filter(|event| matches!(event, Event::Up { .. })).count();
     }
     let [to_a, to_b] = [expose(&mut *a, Peer(1))?, expose(&mut *b, Peer(0))?];
-    let echo = std::thread::spawn(move || {
-        for round in 1..=WARM_UP + ROUNDS {
-            wait(&mut *b, to_b.0, round);
-            send(&mut *b, Peer(0), &to_a);
-        }
-        // Whoever leaves first must not cut the last put off.
-        wait(&mut *b, to_b.0, WARM_UP + ROUNDS + 1);
+    let one_way = std::thread::scope(|scope| {
+        scope.spawn(|| echo(&mut *b, to_b.0, &to_a));
+        measure(&mut *a, to_a.0, &to_b)
     });
+    println!("{} B one way: {one_way:.2} us", HEAD.len());
+    Ok(())
+}
+
+/// Microseconds in one direction.
+fn measure(net: &mut dyn Transport, mine: Signal, theirs: &(Signal, Card)) -> f64 {
     let mut begin = Instant::now();
     for round in 1..=WARM_UP + ROUNDS {
         if round == WARM_UP + 1 {
             begin = Instant::now();
         }
-        send(&mut *a, Peer(1), &to_b);
-        wait(&mut *a, to_a.0, round);
+        send(net, Peer(1), theirs);
+        wait(net, mine, round);
     }
     let one_way = begin.elapsed().as_secs_f64() * 1e6 / (2 * ROUNDS) as f64;
-    send(&mut *a, Peer(1), &to_b);
-    echo.join().expect("the echo ends");
-    println!("{} B one way: {one_way:.2} us", HEAD.len());
-    Ok(())
+    // Both leave together: whoever left first could cut off the last put of the other.
+    send(net, Peer(1), theirs);
+    one_way
+}
+
+fn echo(net: &mut dyn Transport, mine: Signal, theirs: &(Signal, Card)) {
+    for round in 1..=WARM_UP + ROUNDS {
+        wait(net, mine, round);
+        send(net, Peer(0), theirs);
+    }
+    wait(net, mine, WARM_UP + ROUNDS + 1);
 }
 
 fn end(me: u32) -> Result<Box<dyn Transport>, Box<dyn Error>> {

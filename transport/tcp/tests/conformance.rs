@@ -1,5 +1,7 @@
 //! The TCP transport over loopback keeps the contract, with one flow per peer and with several.
 
+#![expect(clippy::unwrap_used, reason = "a test that panics fails, as it should")]
+
 use std::net::SocketAddr;
 
 use dure_tcp::{Options, Port, PortOptions, open};

@@ -1,5 +1,7 @@
 //! The listening port: who gets a connection, and what strangers cannot do.
 
+#![expect(clippy::unwrap_used, reason = "a test that panics fails, as it should")]
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -218,9 +220,10 @@ fn one_port_is_not_given_twice() {
     assert_eq!(error.to_string(), format!("no free port to listen on in {number}-{number}"));
 
     // A range goes on with the next one.
-    let next = Some(number..=number.saturating_add(20));
-    let second = Port::bind(PortOptions { ports: next.clone(), ..PortOptions::default() }).unwrap();
-    assert!(second.number() > number && next.unwrap().contains(&second.number()));
+    let next = number..=number.saturating_add(20);
+    let second =
+        Port::bind(PortOptions { ports: Some(next.clone()), ..PortOptions::default() }).unwrap();
+    assert!(second.number() > number && next.contains(&second.number()));
 }
 
 #[test]
