@@ -8,6 +8,7 @@ mod element;
 mod half;
 mod kernel;
 mod ops;
+mod pairs;
 mod reduce;
 mod scale;
 mod table;

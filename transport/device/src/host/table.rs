@@ -2,8 +2,9 @@
 
 use super::element::{Element, Ordered};
 use super::ops::{And, Max, Min, Op, Or, Prod, Sum, Xor};
+use super::pairs::Pairs;
 use super::width::Width;
-use super::{half, kernel};
+use super::{half, kernel, pairs};
 use crate::{Bf16, Combine, Dtype, F8E4M3, F8E5M2, F16};
 
 /// The two loops of one operation on one type. Memory is of whole elements.
@@ -39,6 +40,11 @@ impl Kernels {
         }
     }
 
+    /// The kernels of an 8-bit type.
+    fn paired<E: Pairs<O>, O>() -> Self {
+        Self { join: pairs::join::<E, O>, update: pairs::update::<E, O> }
+    }
+
     /// The kernels of one instance.
     fn new<E: Element, O: Op<E::Value>>() -> Self {
         Self { join: kernel::join::<E, O>, update: kernel::update::<E, O> }
@@ -64,7 +70,12 @@ impl Conversion {
 }
 
 /// Sum or product: what wraps does so alike with and without a sign.
-fn arithmetic<O: Op<u8> + Op<u32> + Op<u64> + Op<f32> + Op<f64>>(dtype: Dtype) -> Kernels {
+fn arithmetic<O>(dtype: Dtype) -> Kernels
+where
+    O: Op<u8> + Op<u32> + Op<u64> + Op<f32> + Op<f64>,
+    F8E4M3: Pairs<O>,
+    F8E5M2: Pairs<O>,
+{
     match dtype {
         Dtype::Int8 | Dtype::Uint8 => Kernels::new::<u8, O>(),
         Dtype::Int32 | Dtype::Uint32 => Kernels::new::<u32, O>(),
@@ -73,8 +84,8 @@ fn arithmetic<O: Op<u8> + Op<u32> + Op<u64> + Op<f32> + Op<f64>>(dtype: Dtype) -
         Dtype::F32 => Kernels::new::<f32, O>(),
         Dtype::F64 => Kernels::new::<f64, O>(),
         Dtype::Bf16 => Kernels::new::<Bf16, O>(),
-        Dtype::F8E4M3 => Kernels::new::<F8E4M3, O>(),
-        Dtype::F8E5M2 => Kernels::new::<F8E5M2, O>(),
+        Dtype::F8E4M3 => Kernels::paired::<F8E4M3, O>(),
+        Dtype::F8E5M2 => Kernels::paired::<F8E5M2, O>(),
     }
 }
 
