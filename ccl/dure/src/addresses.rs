@@ -13,7 +13,8 @@ use crate::error::{Error, Result};
 
 /// Beginnings of the names of interfaces that lead to containers and virtual machines of this host, and hardly ever to
 /// another host: bridges and the host's ends of virtual cables.
-const INTERNAL: [&str; 10] = ["docker", "virbr", "cni", "veth", "br-", "lxc", "podman", "flannel", "cali", "vnet"];
+const INTERNAL: [&str; 10] =
+    ["docker", "virbr", "cni", "veth", "br-", "lxc", "podman", "flannel", "cali", "vnet"];
 
 /// One address of an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +66,10 @@ pub(crate) fn addresses(filter: Option<&Interfaces>) -> Result<Vec<IpAddr>> {
         Some(Candidate {
             address: v4.or_else(v6)?,
             up: entry.flags.contains(InterfaceFlags::IFF_UP),
-            physical: Path::new("/sys/class/net").join(&entry.interface_name).join("device").exists(),
+            physical: Path::new("/sys/class/net")
+                .join(&entry.interface_name)
+                .join("device")
+                .exists(),
             interface: entry.interface_name,
         })
     });
@@ -73,19 +77,25 @@ pub(crate) fn addresses(filter: Option<&Interfaces>) -> Result<Vec<IpAddr>> {
 }
 
 fn order(mut candidates: Vec<Candidate>, filter: Option<&Interfaces>) -> Result<Vec<IpAddr>> {
-    let mut names: Vec<String> = candidates.iter().map(|candidate| candidate.interface.clone()).collect();
+    let mut names: Vec<String> =
+        candidates.iter().map(|candidate| candidate.interface.clone()).collect();
     names.dedup();
     candidates.retain(|candidate| filter.is_none_or(|filter| filter.allows(&candidate.interface)));
     if let (Some(filter), true) = (filter, candidates.is_empty()) {
-        let what = format!("DURE_IFNAME=\"{filter}\" matches none of this host's interfaces: {}", names.join(", "));
+        let what = format!(
+            "DURE_IFNAME=\"{filter}\" matches none of this host's interfaces: {}",
+            names.join(", ")
+        );
         return Err(Error::invalid_argument(what));
     }
     // An IPv6 link-local address means nothing without the interface that it is seen through.
     let scoped = |address: &IpAddr| matches!(address, IpAddr::V6(address) if address.is_unicast_link_local());
     candidates.retain(|candidate| candidate.up && !scoped(&candidate.address));
-    candidates.sort_by_key(|candidate| (Reverse(candidate.likelihood()), candidate.address.is_ipv6()));
+    candidates
+        .sort_by_key(|candidate| (Reverse(candidate.likelihood()), candidate.address.is_ipv6()));
     for candidate in &candidates {
-        let (interface, address, why) = (&candidate.interface, candidate.address, candidate.likelihood());
+        let (interface, address, why) =
+            (&candidate.interface, candidate.address, candidate.likelihood());
         tracing::debug!(target: "dure::net", interface, %address, ?why, "address, in order of preference");
     }
     Ok(candidates.into_iter().map(|candidate| candidate.address).collect())
@@ -98,20 +108,26 @@ fn order(mut candidates: Vec<Candidate>, filter: Option<&Interfaces>) -> Result<
 pub(crate) fn host_id() -> Result<HostId> {
     const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
     const NAMESPACE: &str = "/proc/self/ns/net";
-    let text = std::fs::read_to_string(BOOT_ID).map_err(|source| Error::system(BOOT_ID).because(source))?;
-    let digits: Vec<u8> =
-        text.chars().filter_map(|c| c.to_digit(16)).filter_map(|digit| u8::try_from(digit).ok()).collect();
+    let text = std::fs::read_to_string(BOOT_ID)
+        .map_err(|source| Error::system(BOOT_ID).because(source))?;
+    let digits: Vec<u8> = text
+        .chars()
+        .filter_map(|c| c.to_digit(16))
+        .filter_map(|digit| u8::try_from(digit).ok())
+        .collect();
     let boot = std::array::from_fn(|i| match digits.get(2 * i..2 * i + 2) {
         Some(pair) => pair[0] << 4 | pair[1],
         None => 0,
     });
-    let metadata = std::fs::metadata(NAMESPACE).map_err(|source| Error::system(NAMESPACE).because(source))?;
+    let metadata =
+        std::fs::metadata(NAMESPACE).map_err(|source| Error::system(NAMESPACE).because(source))?;
     Ok(HostId { boot, namespace: std::os::unix::fs::MetadataExt::ino(&metadata) })
 }
 
 /// Name of this host, for messages.
 pub(crate) fn hostname() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname").map_or_else(|_| "unknown".to_owned(), |name| name.trim().into())
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map_or_else(|_| "unknown".to_owned(), |name| name.trim().into())
 }
 
 #[cfg(test)]
@@ -119,7 +135,12 @@ mod tests {
     use super::*;
 
     fn candidate(interface: &str, address: &str, physical: bool) -> Candidate {
-        Candidate { interface: interface.to_owned(), address: address.parse().unwrap(), up: true, physical }
+        Candidate {
+            interface: interface.to_owned(),
+            address: address.parse().unwrap(),
+            up: true,
+            physical,
+        }
     }
 
     fn host() -> Vec<Candidate> {
@@ -143,8 +164,15 @@ mod tests {
 
     #[test]
     fn physical_first_bridges_late_loopback_last() {
-        let expected =
-            ["10.0.1.5", "fd00::5", "10.9.0.1", "169.254.3.4", "172.17.0.1", "192.168.122.1", "127.0.0.1"];
+        let expected = [
+            "10.0.1.5",
+            "fd00::5",
+            "10.9.0.1",
+            "169.254.3.4",
+            "172.17.0.1",
+            "192.168.122.1",
+            "127.0.0.1",
+        ];
         assert_eq!(ordered(None).unwrap(), expected);
     }
 
@@ -154,7 +182,10 @@ mod tests {
         assert_eq!(ordered(Some("=eth1")).unwrap(), ["10.0.1.5", "fd00::5"]);
         assert!(!ordered(Some("^lo,docker")).unwrap().contains(&"127.0.0.1".to_owned()));
         let error = ordered(Some("ib")).unwrap_err();
-        assert!(error.what.contains("DURE_IFNAME=\"ib\"") && error.what.contains("docker0, virbr0"), "{error}");
+        assert!(
+            error.what.contains("DURE_IFNAME=\"ib\"") && error.what.contains("docker0, virbr0"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -78,7 +78,8 @@ const KINDS: [&str; 9] = [
 ];
 
 fn kind(what: Collective) -> u8 {
-    let index = KINDS.iter().position(|name| *name == what.name()).expect("every collective is listed");
+    let index =
+        KINDS.iter().position(|name| *name == what.name()).expect("every collective is listed");
     u8::try_from(index).expect("the list is short")
 }
 
@@ -89,9 +90,10 @@ impl Request {
             Action::Collective(what, count) => (kind(*what), what.root(), false, *count),
             Action::Ragged(what, counts) => {
                 let count = match (what, counts) {
-                    (Collective::AllGather | Collective::ReduceScatter, RaggedCounts::Long(ranges)) => {
-                        ranges.iter().fold(0, |sum, r| mix(sum, r.end - r.start))
-                    }
+                    (
+                        Collective::AllGather | Collective::ReduceScatter,
+                        RaggedCounts::Long(ranges),
+                    ) => ranges.iter().fold(0, |sum, r| mix(sum, r.end - r.start)),
                     _ => 0,
                 };
                 (kind(*what), what.root(), true, count)
@@ -112,7 +114,8 @@ impl Request {
     }
 
     fn message_count(&self) -> u64 {
-        let bytes = if matches!(self.action, Action::Send(_)) { self.input.len } else { self.output.len };
+        let bytes =
+            if matches!(self.action, Action::Send(_)) { self.input.len } else { self.output.len };
         (bytes / self.dtype.size()) as u64
     }
 
@@ -126,15 +129,20 @@ impl Request {
                 (even(*count, input), even(*count, output), even(*count, what.whole(ranks)))
             }
             Action::Ragged(what, counts) => ragged(*what, counts, ranks, me),
-            Action::Send(_) => (even(self.message_count(), 1), Layout::NONE, even(self.message_count(), 1)),
-            Action::Recv(_) => (Layout::NONE, even(self.message_count(), 1), even(self.message_count(), 1)),
+            Action::Send(_) => {
+                (even(self.message_count(), 1), Layout::NONE, even(self.message_count(), 1))
+            }
+            Action::Recv(_) => {
+                (Layout::NONE, even(self.message_count(), 1), even(self.message_count(), 1))
+            }
         };
         Layouts { elem, input, output, whole }
     }
 
     /// Bytes of the whole vector, as nccl-tests counts sizes; for a v-form what this rank knows of it.
     pub(crate) fn bytes(&self, layouts: &Layouts) -> u64 {
-        let longest = layouts.input.extent().max(layouts.output.extent()).max(layouts.whole.extent());
+        let longest =
+            layouts.input.extent().max(layouts.output.extent()).max(layouts.whole.extent());
         longest * u64::from(layouts.elem)
     }
 
@@ -142,7 +150,9 @@ impl Request {
     pub(crate) fn check(&self, ranks: u32, me: Rank) -> Result<Layouts> {
         let refuse = |what: String| Err(Error::invalid_argument(what).on(me.0));
         let (what, peer) = match &self.action {
-            Action::Collective(what, _) | Action::Ragged(what, _) => (Some(*what), what.root().map(|r| r.0)),
+            Action::Collective(what, _) | Action::Ragged(what, _) => {
+                (Some(*what), what.root().map(|r| r.0))
+            }
             Action::Send(peer) | Action::Recv(peer) => (None, Some(*peer)),
         };
         if let Some(rank) = peer.filter(|rank| *rank >= ranks) {
@@ -150,16 +160,25 @@ impl Request {
             return refuse(format!("{role} {rank} is not a rank (allowed: 0 to {})", ranks - 1));
         }
         if what.is_some_and(Collective::reduces) && !self.op.combine().serves(self.dtype) {
-            return refuse(format!("{} is not defined on {} (allowed: integers)", self.op.name(), self.dtype));
+            return refuse(format!(
+                "{} is not defined on {} (allowed: integers)",
+                self.op.name(),
+                self.dtype
+            ));
         }
         if let Action::Ragged(what, counts) = &self.action {
             check_ragged(*what, counts, ranks, me)?;
         }
         let layouts = self.layouts(ranks, me);
-        for (name, layout, memory) in [("input", &layouts.input, self.input), ("output", &layouts.output, self.output)] {
+        for (name, layout, memory) in
+            [("input", &layouts.input, self.input), ("output", &layouts.output, self.output)]
+        {
             let bytes = layout.extent() * u64::from(layouts.elem);
             if (memory.len as u64) < bytes {
-                return refuse(format!("the {name} has {} bytes, and the call needs {bytes}", memory.len));
+                return refuse(format!(
+                    "the {name} has {} bytes, and the call needs {bytes}",
+                    memory.len
+                ));
             }
         }
         Ok(layouts)
@@ -186,7 +205,10 @@ fn check_ragged(what: Collective, counts: &RaggedCounts, ranks: u32, me: Rank) -
     };
     for list in lists {
         if list.len() != ranks as usize {
-            return refuse(format!("{} counts were given, and there are {ranks} ranks", list.len()));
+            return refuse(format!(
+                "{} counts were given, and there are {ranks} ranks",
+                list.len()
+            ));
         }
         if let Some(rank) = list.iter().position(|r| r.start > r.end) {
             return refuse(format!("the block of rank {rank} ends before it begins"));
@@ -194,24 +216,42 @@ fn check_ragged(what: Collective, counts: &RaggedCounts, ranks: u32, me: Rank) -
     }
     if let (Collective::AllToAll, RaggedCounts::Both(input, output)) = (what, counts) {
         let own = me.0 as usize;
-        let (gives, gets) = (input[own].end - input[own].start, output[own].end - output[own].start);
+        let (gives, gets) =
+            (input[own].end - input[own].start, output[own].end - output[own].start);
         if gives != gets {
-            return refuse(format!("this rank sends {gives} elements to itself and receives {gets}"));
+            return refuse(format!(
+                "this rank sends {gives} elements to itself and receives {gets}"
+            ));
         }
     }
     Ok(())
 }
 
-fn ragged(what: Collective, counts: &RaggedCounts, ranks: u32, me: Rank) -> (Layout, Layout, Layout) {
+fn ragged(
+    what: Collective,
+    counts: &RaggedCounts,
+    ranks: u32,
+    me: Rank,
+) -> (Layout, Layout, Layout) {
     let long = |ranges: &Arc<[Range<u64>]>| Layout::Ragged(Arc::clone(ranges));
     let one = |elems: u64| Layout::Even { elems, blocks: 1 };
     let own = |ranges: &Arc<[Range<u64>]>| ranges[me.0 as usize].end - ranges[me.0 as usize].start;
     match (what, counts) {
-        (Collective::AllToAll, RaggedCounts::Both(input, output)) => (long(input), long(output), long(input)),
-        (Collective::ReduceScatter | Collective::Scatter { .. }, RaggedCounts::Long(l)) => (long(l), one(own(l)), long(l)),
-        (Collective::AllGather | Collective::Gather { .. }, RaggedCounts::Long(l)) => (one(own(l)), long(l), long(l)),
-        (Collective::Gather { .. }, RaggedCounts::Own(n)) => (one(*n), Layout::NONE, Layout::Even { elems: *n, blocks: ranks }),
-        (_, RaggedCounts::Own(n)) => (Layout::NONE, one(*n), Layout::Even { elems: *n, blocks: ranks }),
+        (Collective::AllToAll, RaggedCounts::Both(input, output)) => {
+            (long(input), long(output), long(input))
+        }
+        (Collective::ReduceScatter | Collective::Scatter { .. }, RaggedCounts::Long(l)) => {
+            (long(l), one(own(l)), long(l))
+        }
+        (Collective::AllGather | Collective::Gather { .. }, RaggedCounts::Long(l)) => {
+            (one(own(l)), long(l), long(l))
+        }
+        (Collective::Gather { .. }, RaggedCounts::Own(n)) => {
+            (one(*n), Layout::NONE, Layout::Even { elems: *n, blocks: ranks })
+        }
+        (_, RaggedCounts::Own(n)) => {
+            (Layout::NONE, one(*n), Layout::Even { elems: *n, blocks: ranks })
+        }
         _ => unreachable!("checked before"),
     }
 }
@@ -254,6 +294,7 @@ impl Signature {
 
 /// One round of a 64-bit hash: multiply and fold (the constant is the golden ratio's, as in Fibonacci hashing).
 pub(crate) fn mix(state: u64, word: u64) -> u64 {
-    let product = u128::from(state ^ word ^ 0x9e37_79b9_7f4a_7c15) * u128::from(0x9e37_79b9_7f4a_7c15_u64 | 1);
+    let product = u128::from(state ^ word ^ 0x9e37_79b9_7f4a_7c15)
+        * u128::from(0x9e37_79b9_7f4a_7c15_u64 | 1);
     (product as u64) ^ ((product >> 64) as u64) ^ word.rotate_left(29)
 }

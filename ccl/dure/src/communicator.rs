@@ -1,6 +1,9 @@
 //! The communicator: its parts, how it is made, and how it ends.
 
-#![allow(clippy::disallowed_types, reason = "the engine is turned by one thread at a time; the lock is not contended")]
+#![allow(
+    clippy::disallowed_types,
+    reason = "the engine is turned by one thread at a time; the lock is not contended"
+)]
 
 use std::fmt::{self, Debug};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -45,8 +48,8 @@ pub(crate) struct Inner {
     pub(crate) members: Arc<[Member]>,
     /// `None` when this rank is alone.
     pub(crate) control: Option<Arc<Control>>,
-    pub(crate) fault: Arc<Fault>,
-    pub(crate) record: Arc<Record>,
+    /// What the control plane keeps, when there is none.
+    pub(crate) alone: Option<(Fault, Record)>,
     pub(crate) engine: Mutex<Engine>,
     pub(crate) submitted: SegQueue<Batch>,
     /// More ranks on this host than cores.
@@ -58,7 +61,10 @@ pub(crate) struct Inner {
 
 impl Debug for Inner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Communicator").field("rank", &self.rank).field("size", &self.size).finish_non_exhaustive()
+        f.debug_struct("Communicator")
+            .field("rank", &self.rank)
+            .field("size", &self.size)
+            .finish_non_exhaustive()
     }
 }
 
@@ -75,6 +81,8 @@ pub struct Builder {
     rank: u32,
     size: u32,
     id: Option<UniqueId>,
+    /// Rank 0 receives the others: nobody does already.
+    serve: bool,
     devices: Vec<Arc<dyn Device>>,
 }
 
@@ -91,6 +99,16 @@ impl Builder {
     pub fn meet_at(mut self, id: UniqueId) -> Self {
         self.id = Some(id);
         self
+    }
+
+    /// The ranks meet at rank 0, which listens at `root` (`host:port`), and know each other by `secret`.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when `root` is not a host and a port; `System` when the host has no address.
+    pub fn meet_at_root(mut self, root: &str, secret: &str) -> Result<Self> {
+        self.id = Some(UniqueId::from_root(root, secret)?);
+        self.serve = true;
+        Ok(self)
     }
 
     /// With these settings instead of the defaults.
@@ -113,21 +131,38 @@ impl Builder {
     /// `InvalidArgument` for a rank, size, id or setting that cannot be; `InvalidUsage` when ranks disagree (the text
     /// names the rank and the setting); `Timeout` when ranks did not come (named); `System` and `Remote` as they come.
     pub fn connect(self) -> Result<Communicator> {
-        let Self { config, rank, size, id, devices } = self;
+        let Self { config, rank, size, id, serve, devices } = self;
         if size == 0 || rank >= size {
-            let text = format!("rank {rank} of {size} cannot be (allowed: 0 to one less than the size)");
+            let text =
+                format!("rank {rank} of {size} cannot be (allowed: 0 to one less than the size)");
             return Err(Error::invalid_argument(text));
         }
         let id = match id {
             Some(id) => id,
             None if size == 1 => UniqueId([0; 128]),
-            None => return Err(Error::invalid_argument("no id was given to meet the other ranks by").on(rank)),
+            None => {
+                return Err(
+                    Error::invalid_argument("no id was given to meet the other ranks by").on(rank)
+                );
+            }
         };
+        if serve && rank == 0 && size > 1 {
+            crate::control::serve_root(&id, &config).map_err(|error| error.on(rank))?;
+        }
         let deadline = Instant::now() + config.timeout;
-        let inner = net::assemble(net::Plan { id, rank, size, config, devices, deadline }).map_err(|e| {
-            if e.rank.is_some() { e } else { e.on(rank) }
-        })?;
+        let inner = net::assemble(net::Plan { id, rank, size, config, devices, deadline })
+            .map_err(|e| if e.rank.is_some() { e } else { e.on(rank) })?;
         Ok(Communicator { inner: Arc::new(inner) })
+    }
+}
+
+impl UniqueId {
+    /// A new id. This process receives the ranks that meet by it: it must live until they have met.
+    ///
+    /// # Errors
+    /// `System` when there is no port; `InvalidArgument` when `DURE_IFNAME` leaves no interface.
+    pub fn new(config: &Config) -> Result<Self> {
+        crate::control::new_unique_id(config)
     }
 }
 
@@ -150,12 +185,15 @@ impl Communicator {
         std::thread::scope(|scope| {
             let threads: Vec<_> = (0..size)
                 .map(|rank| {
-                    let builder = Self::builder().rank(rank, size).meet_at(id).config(config.clone());
+                    let builder =
+                        Self::builder().rank(rank, size).meet_at(id).config(config.clone());
                     scope.spawn(move || builder.connect())
                 })
                 .collect();
             let join = |thread: std::thread::ScopedJoinHandle<'_, Result<Self>>| {
-                thread.join().unwrap_or_else(|_| Err(Error::internal("a thread that made a rank panicked")))
+                thread
+                    .join()
+                    .unwrap_or_else(|_| Err(Error::internal("a thread that made a rank panicked")))
             };
             threads.into_iter().map(join).collect()
         })
@@ -208,13 +246,15 @@ impl Communicator {
     /// # Errors
     /// The first fatal error, for ever after.
     pub fn health(&self) -> Result<()> {
-        self.inner.fault.check()
+        self.inner.fault().check()
     }
 
     /// Ends the communicator on all ranks, now: every call that waits returns `Aborted`, here and elsewhere. May be
     /// called from any thread, more than once.
     pub fn abort(&self) {
-        self.inner.end_with(Error::aborted(format!("rank {} aborted", self.inner.rank)).on(self.inner.rank));
+        self.inner.end_with(
+            Error::aborted(format!("rank {} aborted", self.inner.rank)).on(self.inner.rank),
+        );
     }
 
     /// Waits for all calls, checks that all ranks made the same ones, and leaves. Collective: all ranks call it.
@@ -234,7 +274,6 @@ impl Communicator {
                 inner.end_with(error.clone());
                 return Err(error);
             }
-            inner.record.set_left();
             control.leave();
         }
         Ok(())
@@ -291,8 +330,15 @@ impl Communicator {
     /// # Safety
     /// The memory of the requests stays valid, and is touched by nobody else, until the operation is done or the
     /// communicator is dropped.
-    #[allow(unsafe_code, reason = "buffers are raw memory: the typed calls and the C binding are built on this")]
-    pub unsafe fn enqueue(&self, requests: Vec<Request>, after: Option<Arc<Operation>>) -> Result<Arc<Operation>> {
+    #[allow(
+        unsafe_code,
+        reason = "buffers are raw memory: the typed calls and the C binding are built on this"
+    )]
+    pub unsafe fn enqueue(
+        &self,
+        requests: Vec<Request>,
+        after: Option<Arc<Operation>>,
+    ) -> Result<Arc<Operation>> {
         self.inner.enqueue(requests, after)
     }
 
@@ -327,13 +373,35 @@ pub struct Registration {
 }
 
 impl Inner {
+    /// The first fatal error, if there is one.
+    pub(crate) fn fault(&self) -> &Fault {
+        match (&self.control, &self.alone) {
+            (Some(control), _) => control.fault(),
+            (None, Some((fault, _))) => fault,
+            (None, None) => unreachable!("a communicator has a control plane or is alone"),
+        }
+    }
+
+    /// What this rank is doing.
+    pub(crate) fn record(&self) -> &Record {
+        match (&self.control, &self.alone) {
+            (Some(control), _) => control.record(),
+            (None, Some((_, record))) => record,
+            (None, None) => unreachable!("a communicator has a control plane or is alone"),
+        }
+    }
+
     pub(crate) fn lock(&self) -> std::sync::MutexGuard<'_, Engine> {
         self.engine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Checks requests, and queues them as one batch.
-    pub(crate) fn enqueue(&self, requests: Vec<Request>, after: Option<Arc<Operation>>) -> Result<Arc<Operation>> {
-        self.fault.check()?;
+    pub(crate) fn enqueue(
+        &self,
+        requests: Vec<Request>,
+        after: Option<Arc<Operation>>,
+    ) -> Result<Arc<Operation>> {
+        self.fault().check()?;
         for request in &requests {
             request.check(self.size, Rank(self.rank))?;
         }
@@ -350,7 +418,8 @@ impl Inner {
 
     /// Whether something is queued or under way.
     pub(crate) fn has_work(&self) -> bool {
-        !self.submitted.is_empty() || self.engine.try_lock().map_or(true, |engine| engine.has_work())
+        !self.submitted.is_empty()
+            || self.engine.try_lock().map_or(true, |engine| engine.has_work())
     }
 
     /// The number of the next communicator made from this one.
@@ -362,7 +431,9 @@ impl Inner {
     pub(crate) fn dump(&self, engine: &Engine) {
         let Some(prefix) = &self.config.trace_file else { return };
         let path = format!("{}{}.trace", prefix.display(), self.rank);
-        if let Err(error) = std::fs::write(&path, crate::trace::chrome(self.rank, engine.executor.recorders())) {
+        if let Err(error) =
+            std::fs::write(&path, crate::trace::chrome(self.rank, engine.executor.recorders()))
+        {
             tracing::warn!(target: "dure::coll", path, %error, "the flight record could not be written");
         }
     }
@@ -370,7 +441,6 @@ impl Inner {
 
 impl Drop for Communicator {
     fn drop(&mut self) {
-        self.inner.record.set_left();
         if let Some(control) = &self.inner.control {
             control.leave();
         }

@@ -11,8 +11,10 @@ mod algo;
 mod setting;
 
 pub use self::algo::AlgorithmRules;
+use self::setting::{
+    Count, Duration as Span, Kind, Maybe, Number, Path, Size, Switch, Text, nearest,
+};
 pub use self::setting::{Interfaces, PortRange, Progress, Transports};
-use self::setting::{Count, Duration as Span, Kind, Maybe, Number, Path, Size, Switch, Text, nearest};
 
 /// One variable, for documentation and messages.
 struct Variable {
@@ -124,7 +126,9 @@ impl Config {
     ///
     /// # Errors
     /// `InvalidArgument` for an unknown name, with the nearest known one, and for a bad value, with the allowed ones.
-    pub fn from_pairs<N: AsRef<str>, V: AsRef<str>>(pairs: impl IntoIterator<Item = (N, V)>) -> Result<Self> {
+    pub fn from_pairs<N: AsRef<str>, V: AsRef<str>>(
+        pairs: impl IntoIterator<Item = (N, V)>,
+    ) -> Result<Self> {
         let mut config = Self::default();
         for (name, value) in pairs {
             let (name, value) = (name.as_ref(), value.as_ref().trim());
@@ -144,7 +148,8 @@ impl Config {
     pub(crate) fn agreed(&self) -> BTreeMap<String, String> {
         let on_off = |on: bool| if on { "on" } else { "off" }.to_owned();
         let lanes = self.lanes.map_or_else(|| "by size".to_owned(), |lanes| lanes.to_string());
-        let flows = self.tcp_flows.map_or_else(|| "by transport".to_owned(), |flows| flows.to_string());
+        let flows =
+            self.tcp_flows.map_or_else(|| "by transport".to_owned(), |flows| flows.to_string());
         [
             ("DURE_TRANSPORT", self.transport.to_string()),
             ("DURE_TCP_FLOWS", flows),
@@ -169,9 +174,11 @@ impl Config {
              | variable | meaning | values | default |\n|---|---|---|---|\n",
         );
         for variable in VARIABLES {
-            let (name, meaning, default) = (variable.name, variable.meaning.trim(), variable.default);
+            let (name, meaning, default) =
+                (variable.name, variable.meaning.trim(), variable.default);
             let allowed = (variable.allowed)().replace('|', "\\|");
-            writeln!(text, "| `{name}` | {meaning} | {allowed} | {default} |").expect("strings take all text");
+            writeln!(text, "| `{name}` | {meaning} | {allowed} | {default} |")
+                .expect("strings take all text");
         }
         text
     }
@@ -179,7 +186,8 @@ impl Config {
 
 fn unknown(name: &str) -> Error {
     let names = || VARIABLES.iter().map(|variable| variable.name);
-    let nearest = nearest(name, names()).map_or_else(String::new, |near| format!("; did you mean {near}?"));
+    let nearest =
+        nearest(name, names()).map_or_else(String::new, |near| format!("; did you mean {near}?"));
     let all: Vec<_> = names().collect();
     Error::invalid_argument(format!("unknown setting {name}{nearest} (known: {})", all.join(", ")))
 }
@@ -249,7 +257,11 @@ mod tests {
     #[test]
     fn unknown_names_are_errors_with_the_nearest_name() {
         let error = one("DURE_SLOT_BYTE", "1").unwrap_err();
-        assert!(error.what.contains("did you mean DURE_SLOT_BYTES?") && error.what.contains("DURE_RANK"), "{error}");
+        assert!(
+            error.what.contains("did you mean DURE_SLOT_BYTES?")
+                && error.what.contains("DURE_RANK"),
+            "{error}"
+        );
         let error = one("DURE_XYZZY_PLUGH", "1").unwrap_err();
         assert!(!error.what.contains("did you mean"), "{error}");
     }
@@ -286,9 +298,17 @@ mod tests {
 
     #[test]
     fn documentation_is_up_to_date() {
-        let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap().join("docs/environment.md");
+        let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+            .ancestors()
+            .nth(2)
+            .unwrap()
+            .join("docs/environment.md");
         let text = std::fs::read_to_string(file).unwrap_or_default();
-        assert_eq!(text, Config::documentation(), "docs/environment.md differs from the table in config.rs");
+        assert_eq!(
+            text,
+            Config::documentation(),
+            "docs/environment.md differs from the table in config.rs"
+        );
     }
 
     proptest! {

@@ -9,7 +9,10 @@ use dure_device::{Bf16, Combine, Custom, CustomFn, Dtype, F8E4M3, F8E5M2, F16, S
 ///
 /// # Safety
 /// `DTYPE` describes exactly the representation of `Self`, and every bit pattern of that size is a valid value.
-#[allow(unsafe_code, reason = "peers write elements as bytes: the implementor vouches for their representation")]
+#[allow(
+    unsafe_code,
+    reason = "peers write elements as bytes: the implementor vouches for their representation"
+)]
 pub unsafe trait Element: Copy + Send + Sync + 'static {
     /// The data type of the representation.
     const DTYPE: Dtype;
@@ -74,7 +77,10 @@ impl ReduceOp {
     /// A reduction of the user's: `function(source, inout, dtype)` combines the elements of `source` into those of
     /// `inout`. It must be associative and commutative; it is called on any thread of the library. All ranks must give
     /// the same function the same `id`: that is how they know that they call the same thing.
-    pub fn custom(id: u16, function: impl Fn(&[u8], &mut [u8], Dtype) + Send + Sync + 'static) -> Self {
+    pub fn custom(
+        id: u16,
+        function: impl Fn(&[u8], &mut [u8], Dtype) + Send + Sync + 'static,
+    ) -> Self {
         Self::Custom { id, function: Arc::new(function) }
     }
 
@@ -130,11 +136,13 @@ impl ReduceOp {
 
     /// What is done to the result after everything else.
     pub(crate) fn after(&self, dtype: Dtype, ranks: u32) -> Option<Scale> {
-        (matches!(self, Self::Avg) && self.before(dtype, ranks).is_none()).then_some(Scale::Over(ranks))
+        (matches!(self, Self::Avg) && self.before(dtype, ranks).is_none())
+            .then_some(Scale::Over(ranks))
     }
 }
 
-const NAMES: [&str; 10] = ["sum", "prod", "max", "min", "avg", "mulsum", "band", "bor", "bxor", "custom"];
+const NAMES: [&str; 10] =
+    ["sum", "prod", "max", "min", "avg", "mulsum", "band", "bor", "bxor", "custom"];
 
 /// The name of the operation of a code.
 pub(crate) fn op_name(code: u8) -> &'static str {

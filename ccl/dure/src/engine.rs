@@ -11,7 +11,7 @@ use dure_exec::{Call, Executor, Plan, Track};
 use dure_plan::{Collective, Rank, Step, input, output};
 use dure_transport::Region;
 
-use crate::call::{Action, Request};
+use crate::call::{Action, Request, Signature};
 use crate::error::{Error, Result};
 use crate::operation::Operation;
 use crate::record::Record;
@@ -84,7 +84,6 @@ pub(crate) struct Engine {
     chain: u64,
     /// Messages begun so far, to and from each peer.
     messages: HashMap<(bool, u32), u64>,
-    record: Arc<Record>,
     /// What was chosen for the last collective.
     pub(crate) chosen: Option<Chosen>,
     /// How long nothing has moved.
@@ -97,7 +96,6 @@ impl Engine {
         executor: Executor,
         tuner: Tuner,
         queues: Vec<(Space, Box<dyn Queue>)>,
-        record: Arc<Record>,
     ) -> Self {
         Self {
             me,
@@ -110,7 +108,6 @@ impl Engine {
             sequence: 0,
             chain: 0,
             messages: HashMap::new(),
-            record,
             chosen: None,
             stall: Stall::default(),
         }
@@ -136,7 +133,7 @@ impl Engine {
     /// # Errors
     /// What went wrong; the communicator is of no use after it. A request that cannot be begun at all fails its own
     /// operation only.
-    pub(crate) fn turn(&mut self) -> std::result::Result<Turn, dure_exec::Error> {
+    pub(crate) fn turn(&mut self, record: &Record) -> std::result::Result<Turn, dure_exec::Error> {
         if self.active.is_none() {
             let Some(batch) = self.waiting.front() else { return Ok(Turn::Idle) };
             if !batch.operation.may_start() {
@@ -144,7 +141,7 @@ impl Engine {
             }
             let batch = self.waiting.pop_front().expect("looked at just now");
             let operation = Arc::clone(&batch.operation);
-            match self.begin(batch) {
+            match self.begin(batch, record) {
                 Ok(active) => self.active = Some(active),
                 Err(error) => {
                     operation.finish(Err(error));
@@ -152,10 +149,10 @@ impl Engine {
                 }
             }
         }
-        self.advance()
+        self.advance(record)
     }
 
-    fn advance(&mut self) -> std::result::Result<Turn, dure_exec::Error> {
+    fn advance(&mut self, record: &Record) -> std::result::Result<Turn, dure_exec::Error> {
         let mut moved = false;
         loop {
             let active = self.active.as_mut().expect("only called with a batch under way");
@@ -166,7 +163,10 @@ impl Engine {
                     }
                     for (call, track) in std::mem::take(&mut active.calls) {
                         // SAFETY: whoever made the request promised that its buffers stay until the operation is done.
-                        #[allow(unsafe_code, reason = "buffers of a request are raw memory until it is done")]
+                        #[allow(
+                            unsafe_code,
+                            reason = "buffers of a request are raw memory until it is done"
+                        )]
                         unsafe {
                             self.executor.submit(call, track)?;
                         }
@@ -185,7 +185,7 @@ impl Engine {
                     if !completed(&mut self.queues, tickets)? {
                         return Ok(if moved { Turn::Moved } else { Turn::Stuck });
                     }
-                    self.end();
+                    self.end(record);
                     return Ok(Turn::Moved);
                 }
             }
@@ -193,13 +193,13 @@ impl Engine {
         }
     }
 
-    fn end(&mut self) {
+    fn end(&mut self, record: &Record) {
         let active = self.active.take().expect("only called with a batch under way");
         for region in active.temporary {
             self.executor.deregister(region);
         }
         if active.sequence > 0 {
-            self.record.end(active.sequence);
+            record.end(active.sequence);
         }
         active.batch.operation.finish(Ok(()));
     }
@@ -212,7 +212,7 @@ impl Engine {
         }
     }
 
-    fn begin(&mut self, batch: Batch) -> Result<Active> {
+    fn begin(&mut self, batch: Batch, record: &Record) -> Result<Active> {
         let mut active = Active {
             batch,
             calls: Vec::new(),
@@ -230,12 +230,16 @@ impl Engine {
                 Action::Recv(peer) if peer == self.me.0 => to_self.1.push_back(request),
                 Action::Send(peer) => self.begin_message(&mut active, request, peer, true),
                 Action::Recv(peer) => self.begin_message(&mut active, request, peer, false),
-                Action::Collective(what, _) => self.begin_collective(&mut active, &mut before, request, what)?,
-                Action::Ragged(what, _) => self.begin_collective(&mut active, &mut before, request, what)?,
+                Action::Collective(what, _) | Action::Ragged(what, _) => {
+                    let signature =
+                        self.begin_collective(&mut active, &mut before, request, what)?;
+                    record.begin(self.sequence, signature.0);
+                }
             }
         }
         self.begin_self(&mut active, to_self)?;
-        let tickets = start(&mut self.queues, &before).map_err(|e| executor_error(&e, self.me.0))?;
+        let tickets =
+            start(&mut self.queues, &before).map_err(|e| executor_error(&e, self.me.0))?;
         active.stage = Stage::Before(tickets);
         Ok(active)
     }
@@ -246,7 +250,7 @@ impl Engine {
         before: &mut Vec<Local>,
         mut request: Request,
         what: Collective,
-    ) -> Result<()> {
+    ) -> Result<Signature> {
         let layouts = request.layouts(self.ranks, self.me);
         let ragged = matches!(request.action, Action::Ragged(..));
         let (plan, chosen) = self.tuner.plan(what, request.bytes(&layouts), ragged)?;
@@ -254,13 +258,15 @@ impl Engine {
         active.sequence = self.sequence;
         let signature = request.signature();
         self.chain = signature.chained(self.chain, self.sequence);
-        self.record.begin(self.sequence, signature.0);
         self.chosen = Some(chosen);
         let elem = request.dtype.size();
         let bytes = |extent: u64| usize::try_from(extent).expect("the buffer was checked") * elem;
-        let (input_bytes, output_bytes) = (bytes(layouts.input.extent()), bytes(layouts.output.extent()));
-        request.input = if input_bytes == 0 { Memory::EMPTY } else { request.input.part(0, input_bytes) };
-        request.output = if output_bytes == 0 { Memory::EMPTY } else { request.output.part(0, output_bytes) };
+        let (input_bytes, output_bytes) =
+            (bytes(layouts.input.extent()), bytes(layouts.output.extent()));
+        request.input =
+            if input_bytes == 0 { Memory::EMPTY } else { request.input.part(0, input_bytes) };
+        request.output =
+            if output_bytes == 0 { Memory::EMPTY } else { request.output.part(0, output_bytes) };
         if what.reduces() {
             self.scale_around(active, before, &mut request, what)?;
         } else if what == Collective::AllToAll && request.input.overlaps(request.output) {
@@ -281,7 +287,7 @@ impl Engine {
             digest,
         };
         active.calls.push((call, Track::Collective));
-        Ok(())
+        Ok(signature)
     }
 
     /// Scales the input before, or the output after, where the operation says so.
@@ -295,12 +301,21 @@ impl Engine {
         let dtype = request.dtype;
         if let Some(by) = request.op.before(dtype, self.ranks).filter(|_| request.input.len > 0) {
             // The whole output of an all-reduce is written anyway; other inputs need room of their own.
-            let dst = if what == Collective::AllReduce { request.output } else { self.temporary(active, request.input)? };
+            let dst = if what == Collective::AllReduce {
+                request.output
+            } else {
+                self.temporary(active, request.input)?
+            };
             before.push(Local { src: request.input, dst, dtype, by: Some(by) });
             request.input = dst;
         }
         if let Some(by) = request.op.after(dtype, self.ranks).filter(|_| request.output.len > 0) {
-            active.after.push(Local { src: request.output, dst: request.output, dtype, by: Some(by) });
+            active.after.push(Local {
+                src: request.output,
+                dst: request.output,
+                dtype,
+                by: Some(by),
+            });
         }
         Ok(())
     }
@@ -371,7 +386,10 @@ impl Engine {
     }
 }
 
-fn completed(queues: &mut [(Space, Box<dyn Queue>)], tickets: &[(usize, u64)]) -> dure_device::Result<bool> {
+fn completed(
+    queues: &mut [(Space, Box<dyn Queue>)],
+    tickets: &[(usize, u64)],
+) -> dure_device::Result<bool> {
     for (queue, ticket) in tickets {
         if queues[*queue].1.completed()? < *ticket {
             return Ok(false);
@@ -387,7 +405,8 @@ fn start(
 ) -> std::result::Result<Vec<(usize, u64)>, dure_exec::Error> {
     let mut start_one = |s: &Local| {
         let space = if s.dst.space == Space::Host { s.src.space } else { s.dst.space };
-        let queue = queues.iter().position(|(q, _)| *q == space).expect("every space has its queue");
+        let queue =
+            queues.iter().position(|(q, _)| *q == space).expect("every space has its queue");
         let work = match s.by {
             Some(by) => Work::Scale { src: s.src, dst: s.dst, dtype: s.dtype, by },
             None => Work::Copy { src: s.src, dst: s.dst },

@@ -72,7 +72,8 @@ mod tests {
     use super::*;
 
     fn readable(fault: &Fault) -> bool {
-        poll(&mut [PollFd::new(fault.doorbell(), PollFlags::POLLIN)], PollTimeout::ZERO).unwrap() == 1
+        poll(&mut [PollFd::new(fault.doorbell(), PollFlags::POLLIN)], PollTimeout::ZERO).unwrap()
+            == 1
     }
 
     #[test]

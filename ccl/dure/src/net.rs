@@ -1,6 +1,9 @@
 //! Puts the parts of a communicator together: transports, the meeting of the ranks, the fabric, the engine.
 
-#![allow(clippy::disallowed_types, reason = "the engine is turned by one thread at a time; the lock is not contended")]
+#![allow(
+    clippy::disallowed_types,
+    reason = "the engine is turned by one thread at a time; the lock is not contended"
+)]
 
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicU32;
@@ -10,10 +13,10 @@ use std::time::Instant;
 use crossbeam::queue::SegQueue;
 use dure_device::{Device, Queue, Space};
 use dure_exec::{Executor, Settings};
-use dure_plan::{FilePlan, Rank, World};
-use dure_transport::proof::Key;
+use dure_plan::{Algorithm, Rank, World};
 use dure_transport::{Card, Fabric, Peer, Transport};
 
+use crate::addresses;
 use crate::bootstrap::wire::Member;
 use crate::communicator::Inner;
 use crate::config::Config;
@@ -52,26 +55,27 @@ pub(crate) fn assemble(plan: Plan) -> Result<Inner> {
     let settings = settings(&config)?;
     let file = config.plan_file.as_deref().map_or(Ok(Vec::new()), plans)?;
     let (control, members, subs): (_, Arc<[Member]>, _) = if size == 1 {
-        let pool = dure_pool::open(pool_options(&id, rank)).map_err(|e| transport_error(POOL, e))?;
-        (None, control::alone().into(), vec![pool])
+        let subs = vec![pool(&id, rank)?];
+        (None, Arc::new([myself(&subs)?]), subs)
     } else {
         let subs = transports(&id, rank, &config)?;
         let offer = Fabric::address_of(&subs).0.into();
-        let joined = control::join(&id, rank, size, &config, offer, deadline)?;
+        let joined = control::join(&id, (rank, size), &config, offer, deadline)?;
         (Some(joined.control), joined.members, subs)
     };
-    let route = members.iter().map(|member| route(&subs, &members[rank as usize], member)).collect::<Result<Vec<_>>>()?;
+    let route = members
+        .iter()
+        .map(|member| route(&subs, &members[rank as usize], member))
+        .collect::<Result<Vec<_>>>()?;
     report(rank, &members, &subs, &route);
-    let addresses: Box<[Card]> = members.iter().map(|member| Card(member.offer.clone().into())).collect();
+    let addresses: Box<[Card]> =
+        members.iter().map(|member| Card(member.offer.clone().into())).collect();
     let fabric = Fabric::new(subs, &route).map_err(|e| transport_error("fabric", e))?;
     let world = World { ranks: size, host_of: hosts(&members), lanes: settings.lanes };
-    let (fault, record) = match &control {
-        Some(control) => (Arc::clone(control.fault()), Arc::clone(control.record())),
-        None => (Arc::new(Fault::new()?), Arc::new(Record::new())),
-    };
+    let alone = if control.is_none() { Some((Fault::new()?, Record::new())) } else { None };
     let executor = Executor::new(Box::new(fabric), addresses, settings, queues(&devices)?);
     let tuner = Tuner::new(Rank(rank), world, config.clone(), file);
-    let engine = Engine::new((Rank(rank), size), executor, tuner, queues(&devices)?, Arc::clone(&record));
+    let engine = Engine::new((Rank(rank), size), executor, tuner, queues(&devices)?);
     let here = members[rank as usize].host;
     let neighbours = members.iter().filter(|member| member.host == here).count();
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -82,8 +86,7 @@ pub(crate) fn assemble(plan: Plan) -> Result<Inner> {
         config,
         members,
         control,
-        fault,
-        record,
+        alone,
         engine: Mutex::new(engine),
         submitted: SegQueue::new(),
         shares_cores: neighbours > cores,
@@ -94,14 +97,23 @@ pub(crate) fn assemble(plan: Plan) -> Result<Inner> {
 
 fn settings(config: &Config) -> Result<Settings> {
     let refuse = |what: String| Err(Error::invalid_argument(what));
-    let lanes = config.lanes.map_or(Ok(DEFAULT_LANES), |lanes| u16::try_from(lanes).map_err(|_| lanes));
+    let lanes =
+        config.lanes.map_or(Ok(DEFAULT_LANES), |lanes| u16::try_from(lanes).map_err(|_| lanes));
     let lanes = match lanes {
         Ok(lanes) if lanes <= MOST_LANES => lanes,
-        _ => return refuse(format!("{:?} lanes (allowed: 1 to {MOST_LANES})", config.lanes.unwrap_or(0))),
+        _ => {
+            return refuse(format!(
+                "{:?} lanes (allowed: 1 to {MOST_LANES})",
+                config.lanes.unwrap_or(0)
+            ));
+        }
     };
     let slot_bytes = u32::try_from(config.slot_bytes).ok().filter(|b| *b >= 64 && b % 64 == 0);
     let Some(slot_bytes) = slot_bytes else {
-        return refuse(format!("slots of {} bytes (allowed: multiples of 64 below 4G)", config.slot_bytes));
+        return refuse(format!(
+            "slots of {} bytes (allowed: multiples of 64 below 4G)",
+            config.slot_bytes
+        ));
     };
     Ok(Settings { lanes, slots: config.slots, slot_bytes, landing_bytes: LANDING_BYTES })
 }
@@ -109,37 +121,39 @@ fn settings(config: &Config) -> Result<Settings> {
 /// Most lanes: their counters are named in the greeting of a connection.
 const MOST_LANES: u16 = 16;
 
-fn plans(path: &std::path::Path) -> Result<Vec<FilePlan>> {
-    let refuse = |what: String| Error::invalid_argument(format!("plan file {}: {what}", path.display()));
-    let text = std::fs::read_to_string(path).map_err(|error| refuse(error.to_string()))?;
-    let plan = FilePlan::parse(&text).map_err(|error| refuse(error.to_string()))?;
-    dure_plan::verify(plan.collective(), &plan.world(), &plan, 1).map_err(|flaw| refuse(flaw.to_string()))?;
-    Ok(vec![plan])
+fn plans(path: &std::path::Path) -> Result<Vec<Box<dyn Algorithm + Send>>> {
+    let refuse =
+        |what: String| Error::invalid_argument(format!("plan file {}: {what}", path.display()));
+    Err(refuse("not yet".to_owned()))
 }
 
 fn transport_error(name: &str, error: dure_transport::Error) -> Error {
     Error::system(format!("the {name} transport cannot be opened")).because(error)
 }
 
-fn pool_options(id: &UniqueId, rank: u32) -> dure_pool::Options {
-    dure_pool::Options::new(Peer(rank), Key::new(id.data_key()))
+fn pool(id: &UniqueId, rank: u32) -> Result<Box<dyn Transport>> {
+    let options = dure_pool::Options { rank: Peer(rank), key: id.data_key(), capacity: None };
+    Ok(Box::new(dure_pool::Pool::open(options).map_err(|e| transport_error(POOL, e))?))
 }
 
 /// Opens the transports that the settings allow.
 fn transports(id: &UniqueId, rank: u32, config: &Config) -> Result<Vec<Box<dyn Transport>>> {
     let mut subs: Vec<Box<dyn Transport>> = Vec::new();
     if config.transport.allows(POOL) {
-        subs.push(dure_pool::open(pool_options(id, rank)).map_err(|e| transport_error(POOL, e))?);
+        subs.push(pool(id, rank)?);
     }
     if config.transport.allows(TCP) {
-        let port = control::port(config)?;
+        let control::Here { port, mut addresses, .. } = control::Here::find(config)?;
+        // Loopback is a way to this process only from this host, where the others lead too.
+        if addresses.iter().any(|address| !address.is_loopback()) {
+            addresses.retain(|address| !address.is_loopback());
+        }
         let number = port.number();
-        let addresses = crate::addresses::preferred(config)?;
         let flows = u16::try_from(config.tcp_flows.unwrap_or(DEFAULT_FLOWS)).unwrap_or(u16::MAX);
         let options = dure_tcp::Options {
             me: Peer(rank),
             id: data_id(id, rank),
-            key: Key::new(id.data_key()),
+            key: id.data_key(),
             port,
             addresses: addresses.into_iter().map(|ip| SocketAddr::new(ip, number)).collect(),
             flows,
@@ -147,7 +161,10 @@ fn transports(id: &UniqueId, rank: u32, config: &Config) -> Result<Vec<Box<dyn T
         subs.push(dure_tcp::open(options).map_err(|e| transport_error(TCP, e))?);
     }
     if subs.is_empty() {
-        let text = format!("DURE_TRANSPORT={} leaves no transport (known: {POOL}, {TCP})", config.transport);
+        let text = format!(
+            "DURE_TRANSPORT={} leaves no transport (known: {POOL}, {TCP})",
+            config.transport
+        );
         return Err(Error::invalid_argument(text));
     }
     Ok(subs)
@@ -162,14 +179,32 @@ fn data_id(id: &UniqueId, rank: u32) -> [u8; 16] {
     name
 }
 
+/// The only member of a communicator of one rank.
+fn myself(subs: &[Box<dyn Transport>]) -> Result<Member> {
+    Ok(Member {
+        rank: 0,
+        host: addresses::host_id()?,
+        hostname: addresses::hostname(),
+        pid: std::process::id(),
+        port: 0,
+        addresses: Vec::new(),
+        offer: Fabric::address_of(subs).0.into(),
+    })
+}
+
 /// Which transport reaches a member: the pool inside the host, TCP otherwise.
 fn route(subs: &[Box<dyn Transport>], me: &Member, member: &Member) -> Result<usize> {
     let find = |name: &str| subs.iter().position(|sub| sub.name() == name);
     let inside = if me.host == member.host { find(POOL) } else { None };
-    inside.or_else(|| find(TCP)).or(if me.rank == member.rank { Some(0) } else { None }).ok_or_else(|| {
-        let text = format!("{} is on another host, and DURE_TRANSPORT leaves no transport to there", member.describe());
-        Error::invalid_argument(text).about(member.rank)
-    })
+    inside.or_else(|| find(TCP)).or(if me.rank == member.rank { Some(0) } else { None }).ok_or_else(
+        || {
+            let text = format!(
+                "{} is on another host, and DURE_TRANSPORT leaves no transport to there",
+                member.describe()
+            );
+            Error::invalid_argument(text).about(member.rank)
+        },
+    )
 }
 
 /// Hosts in the order in which they first appear.
@@ -187,7 +222,9 @@ fn hosts(members: &[Member]) -> Box<[u32]> {
 
 fn queues(devices: &[Arc<dyn Device>]) -> Result<Vec<(Space, Box<dyn Queue>)>> {
     let open = |device: &Arc<dyn Device>| {
-        let failed = |error| Error::device(format!("device {} gives no queue", device.name())).because(error);
+        let failed = |error| {
+            Error::device(format!("device {} gives no queue", device.name())).because(error)
+        };
         Ok((device.space(), device.queue().map_err(failed)?))
     };
     std::iter::once(&dure_device::host::host()).chain(devices).map(open).collect()
@@ -195,9 +232,14 @@ fn queues(devices: &[Arc<dyn Device>]) -> Result<Vec<(Space, Box<dyn Queue>)>> {
 
 /// One line for whoever looks at the log: who talks how.
 fn report(rank: u32, members: &[Member], subs: &[Box<dyn Transport>], route: &[usize]) {
-    let peers = |index: usize| (0..members.len()).filter(|p| *p != rank as usize && route[*p] == index).count();
-    let transports: Vec<String> =
-        subs.iter().enumerate().map(|(i, sub)| format!("{} to {} peers", sub.name(), peers(i))).collect();
+    let peers = |index: usize| {
+        (0..members.len()).filter(|p| *p != rank as usize && route[*p] == index).count()
+    };
+    let transports: Vec<String> = subs
+        .iter()
+        .enumerate()
+        .map(|(i, sub)| format!("{} to {} peers", sub.name(), peers(i)))
+        .collect();
     tracing::info!(
         target: "dure::init",
         "dure {}: rank {rank} of {} on {}: {}",

@@ -1,6 +1,9 @@
 //! An operation: what a caller waits for.
 
-#![allow(clippy::disallowed_types, reason = "a waiter is registered once it has nothing better to do than to sleep")]
+#![allow(
+    clippy::disallowed_types,
+    reason = "a waiter is registered once it has nothing better to do than to sleep"
+)]
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};

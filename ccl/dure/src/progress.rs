@@ -1,7 +1,10 @@
 //! The progress thread: one per process, started by the first call that nobody waits for, asleep when nothing is under
 //! way.
 
-#![allow(clippy::disallowed_types, reason = "a list that changes when a communicator starts or ends its calls")]
+#![allow(
+    clippy::disallowed_types,
+    reason = "a list that changes when a communicator starts or ends its calls"
+)]
 
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
@@ -54,7 +57,9 @@ fn start() -> Result<&'static Arc<Shared>> {
     let mut failed = None;
     let kept = SHARED.get_or_init(|| {
         let theirs = Arc::clone(&shared);
-        let spawned = std::thread::Builder::new().name("dure-progress".to_owned()).spawn(move || run(&theirs));
+        let spawned = std::thread::Builder::new()
+            .name("dure-progress".to_owned())
+            .spawn(move || run(&theirs));
         failed = spawned.err();
         shared
     });

@@ -3,7 +3,10 @@
 //! A peer that waits too long asks over a connection of its own ([`crate::control`]); the answer comes from here, from a
 //! thread that does not wait for anything itself. Publishing a call costs four stores to memory of this process.
 
-#![allow(clippy::disallowed_types, reason = "control plane: taken once a rank has been blocked for long")]
+#![allow(
+    clippy::disallowed_types,
+    reason = "control plane: taken once a rank has been blocked for long"
+)]
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -11,7 +14,7 @@ use std::sync::{Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 
 /// Calls that are remembered.
-const REMEMBERED: u64 = 64;
+pub(crate) const REMEMBERED: u64 = 64;
 
 /// What a blocked rank waits for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,7 +112,8 @@ impl Record {
     pub(crate) fn signature(&self, sequence: u64) -> Option<[u64; 2]> {
         let call = self.call(sequence);
         let before = call.stamp.load(Ordering::Acquire);
-        let signature = [call.signature[0].load(Ordering::Acquire), call.signature[1].load(Ordering::Acquire)];
+        let signature =
+            [call.signature[0].load(Ordering::Acquire), call.signature[1].load(Ordering::Acquire)];
         let after = call.stamp.load(Ordering::Acquire);
         (sequence != 0 && before == sequence && after == sequence).then_some(signature)
     }
@@ -146,7 +150,10 @@ mod tests {
         assert_eq!(record.signature(36), None);
         assert_eq!(record.signature(101), None);
         let answer = record.answer(50);
-        assert_eq!((answer.current, answer.in_call, answer.signature), (100, false, Some([50, 100])));
+        assert_eq!(
+            (answer.current, answer.in_call, answer.signature),
+            (100, false, Some([50, 100]))
+        );
     }
 
     #[test]

@@ -29,7 +29,11 @@ impl Stream {
     /// # Safety
     /// As [`Communicator::enqueue`].
     #[allow(unsafe_code, reason = "buffers are raw memory until the operation is done")]
-    pub unsafe fn enqueue(&self, on: &Communicator, requests: Vec<Request>) -> Result<Arc<Operation>> {
+    pub unsafe fn enqueue(
+        &self,
+        on: &Communicator,
+        requests: Vec<Request>,
+    ) -> Result<Arc<Operation>> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let after = last.as_ref().map(|(_, operation)| Arc::clone(operation));
         // SAFETY: this function's contract.

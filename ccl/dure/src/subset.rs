@@ -1,13 +1,14 @@
 //! Communicators made from a communicator.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use crate::bootstrap::wire::Member;
 use crate::communicator::Communicator;
 use crate::config::Config;
+use crate::control;
 use crate::error::{Error, Result};
-use crate::unique_id::UniqueId;
 
 impl Communicator {
     /// A communicator of the ranks that give the same `color`, ordered by `key` and then by rank. A rank that gives
@@ -29,16 +30,22 @@ impl Communicator {
         let mut choices = vec![(color, key)];
         if let Some(control) = &self.inner.control {
             let mine = encode(color, key);
-            let all = control.all_gather(mine.to_vec(), Instant::now() + self.inner.config.timeout)?;
+            let all =
+                control.all_gather(mine.to_vec(), Instant::now() + self.inner.config.timeout)?;
             choices = all
                 .iter()
-                .map(|bytes| decode(bytes).ok_or_else(|| Error::internal("a split's choice makes no sense")))
+                .map(|bytes| {
+                    decode(bytes).ok_or_else(|| Error::internal("a split's choice makes no sense"))
+                })
                 .collect::<Result<_>>()?;
         }
         let Some(color) = color else { return Ok(None) };
         // The map keeps ranks of equal key in order, as MPI and NCCL do.
-        let group: BTreeMap<(i32, u32), u32> =
-            (0..).zip(choices).filter(|(_, (c, _))| *c == Some(color)).map(|(rank, (_, key))| ((key, rank), rank)).collect();
+        let group: BTreeMap<(i32, u32), u32> = (0..)
+            .zip(choices)
+            .filter(|(_, (c, _))| *c == Some(color))
+            .map(|(rank, (_, key))| ((key, rank), rank))
+            .collect();
         let ranks: Vec<u32> = group.into_values().collect();
         self.child(&ranks, &format!("split {child} color {color}"), config).map(Some)
     }
@@ -62,7 +69,10 @@ impl Communicator {
     pub fn shrink(&self, excluded: &[u32]) -> Result<Self> {
         let refuse = |what: String| Err(Error::invalid_argument(what).on(self.rank()));
         if let Some(rank) = excluded.iter().find(|rank| **rank >= self.size()) {
-            return refuse(format!("excluded rank {rank} is none (allowed: 0 to {})", self.size() - 1));
+            return refuse(format!(
+                "excluded rank {rank} is none (allowed: 0 to {})",
+                self.size() - 1
+            ));
         }
         if excluded.contains(&self.rank()) {
             return refuse("a rank that is excluded does not call shrink".to_owned());
@@ -77,7 +87,8 @@ impl Communicator {
         let inner = &self.inner;
         let builder = Self::builder().config(config);
         let builder = inner.devices.iter().cloned().fold(builder, crate::Builder::device);
-        let place = ranks.iter().position(|rank| *rank == inner.rank).expect("this rank is among them");
+        let place =
+            ranks.iter().position(|rank| *rank == inner.rank).expect("this rank is among them");
         let count = |n: usize| u32::try_from(n).expect("ranks are counted in 32 bits");
         if ranks.len() == 1 {
             return builder.connect();
@@ -85,9 +96,10 @@ impl Communicator {
         let members = &inner.members;
         let root: &Member = &members[ranks[0] as usize];
         let here = members[inner.rank as usize].host;
-        let id: UniqueId = inner.id.derive(label.as_bytes(), root.port, &root.addresses_from(here));
+        let addresses: Vec<IpAddr> = root.reach(here).iter().map(SocketAddr::ip).collect();
+        let id = inner.id.derive(label, root.port, &addresses);
         if place == 0 {
-            crate::control::serve(&id, &inner.config)?;
+            control::serve_root(&id, &inner.config)?;
         }
         builder.rank(count(place), count(ranks.len())).meet_at(id).connect()
     }

@@ -107,11 +107,17 @@ impl Communicator {
     /// # Errors
     /// `System` when there is no memory; `InvalidArgument` when the length cannot be.
     pub fn buffer<T: Element>(&self, len: usize) -> Result<Buffer<T>> {
-        let bytes = len
-            .checked_mul(size_of::<T>())
-            .ok_or_else(|| Error::invalid_argument(format!("a buffer of {len} elements")).on(self.rank()))?;
+        let bytes = len.checked_mul(size_of::<T>()).ok_or_else(|| {
+            Error::invalid_argument(format!("a buffer of {len} elements")).on(self.rank())
+        })?;
         let (registration, memory) = self.alloc(bytes)?;
-        Ok(Buffer { inner: Arc::clone(&self.inner), memory, registration, len, elements: PhantomData })
+        Ok(Buffer {
+            inner: Arc::clone(&self.inner),
+            memory,
+            registration,
+            len,
+            elements: PhantomData,
+        })
     }
 
     fn start<R>(&self, request: Request, held: R) -> Result<Ticket<R>> {
@@ -126,19 +132,34 @@ impl Communicator {
     ///
     /// # Errors
     /// As for the blocking call, as far as it is known now.
-    pub fn start_all_reduce<T: Element>(&self, data: Buffer<T>, op: ReduceOp) -> Result<Ticket<Buffer<T>>> {
+    pub fn start_all_reduce<T: Element>(
+        &self,
+        data: Buffer<T>,
+        op: ReduceOp,
+    ) -> Result<Ticket<Buffer<T>>> {
         let action = Action::Collective(Collective::AllReduce, data.len as u64);
-        self.start(Request { action, input: data.memory, output: data.memory, dtype: T::DTYPE, op }, data)
+        self.start(
+            Request { action, input: data.memory, output: data.memory, dtype: T::DTYPE, op },
+            data,
+        )
     }
 
     /// Starts a broadcast: see [`Communicator::broadcast`].
     ///
     /// # Errors
     /// As for the blocking call, as far as it is known now.
-    pub fn start_broadcast<T: Element>(&self, data: Buffer<T>, root: u32) -> Result<Ticket<Buffer<T>>> {
-        let action = Action::Collective(Collective::Broadcast { root: Rank(root) }, data.len as u64);
+    pub fn start_broadcast<T: Element>(
+        &self,
+        data: Buffer<T>,
+        root: u32,
+    ) -> Result<Ticket<Buffer<T>>> {
+        let action =
+            Action::Collective(Collective::Broadcast { root: Rank(root) }, data.len as u64);
         let op = ReduceOp::Sum;
-        self.start(Request { action, input: data.memory, output: data.memory, dtype: T::DTYPE, op }, data)
+        self.start(
+            Request { action, input: data.memory, output: data.memory, dtype: T::DTYPE, op },
+            data,
+        )
     }
 
     /// Starts an all-gather: see [`Communicator::all_gather`].
@@ -175,7 +196,12 @@ impl Communicator {
         input: Buffer<T>,
         output: Buffer<T>,
     ) -> Result<Ticket<(Buffer<T>, Buffer<T>)>> {
-        self.start_pair((Collective::AllToAll, input.len / self.size() as usize), input, output, ReduceOp::Sum)
+        self.start_pair(
+            (Collective::AllToAll, input.len / self.size() as usize),
+            input,
+            output,
+            ReduceOp::Sum,
+        )
     }
 
     fn start_pair<T: Element>(
@@ -186,7 +212,8 @@ impl Communicator {
         op: ReduceOp,
     ) -> Result<Ticket<(Buffer<T>, Buffer<T>)>> {
         let action = Action::Collective(what, count as u64);
-        let request = Request { action, input: input.memory, output: output.memory, dtype: T::DTYPE, op };
+        let request =
+            Request { action, input: input.memory, output: output.memory, dtype: T::DTYPE, op };
         self.start(request, (input, output))
     }
 

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use dure_exec::Plan;
-use dure_plan::{Algorithm, Choice, Collective, FilePlan, Rank, World, algorithms, choose};
+use dure_plan::{Algorithm, Choice, Collective, Rank, World, algorithms, choose};
 
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -25,7 +25,7 @@ pub(crate) struct Tuner {
     world: World,
     config: Config,
     /// Plans from a file come before every other choice.
-    file: Vec<FilePlan>,
+    file: Vec<Box<dyn Algorithm + Send>>,
     plans: HashMap<(Collective, String, u16), Arc<Plan>>,
     /// The last choices by collective, size class and kind, so that a repeated call costs one look-up.
     chosen: HashMap<(Collective, u32, bool), (Arc<Plan>, Chosen)>,
@@ -41,7 +41,12 @@ pub struct Chosen {
 }
 
 impl Tuner {
-    pub(crate) fn new(me: Rank, world: World, config: Config, file: Vec<FilePlan>) -> Self {
+    pub(crate) fn new(
+        me: Rank,
+        world: World,
+        config: Config,
+        file: Vec<Box<dyn Algorithm + Send>>,
+    ) -> Self {
         Self { me, world, config, file, plans: HashMap::new(), chosen: HashMap::new() }
     }
 
@@ -49,7 +54,12 @@ impl Tuner {
     ///
     /// # Errors
     /// `InvalidArgument` when the settings leave no algorithm that serves.
-    pub(crate) fn plan(&mut self, what: Collective, bytes: u64, ragged: bool) -> Result<(Arc<Plan>, Chosen)> {
+    pub(crate) fn plan(
+        &mut self,
+        what: Collective,
+        bytes: u64,
+        ragged: bool,
+    ) -> Result<(Arc<Plan>, Chosen)> {
         let class = bytes.checked_ilog2().map_or(0, |log| log + 1);
         if let Some((plan, chosen)) = self.chosen.get(&(what, class, ragged)) {
             return Ok((Arc::clone(plan), chosen.clone()));
@@ -60,7 +70,7 @@ impl Tuner {
         let world = World { lanes, ..self.world.clone() };
         let name;
         let by: &dyn Algorithm = match self.file.iter().find(|p| p.serves(what, &world).is_ok()) {
-            Some(plan) => plan,
+            Some(plan) => &**plan,
             None => self.choose(what, bytes, &world, ragged)?,
         };
         name = by.name().to_owned();
@@ -75,18 +85,29 @@ impl Tuner {
         Ok(entry)
     }
 
-    fn choose(&self, what: Collective, bytes: u64, world: &World, ragged: bool) -> Result<&'static dyn Algorithm> {
+    fn choose(
+        &self,
+        what: Collective,
+        bytes: u64,
+        world: &World,
+        ragged: bool,
+    ) -> Result<&'static dyn Algorithm> {
         let options = Choice { deterministic: self.config.deterministic, ragged };
         let default = choose(what, bytes, world, options);
         let rules = &self.config.algo;
         let fits = |by: &dyn Algorithm| {
-            rules.allows(what.name(), by.name()) && by.serves(what, world).is_ok() && (!ragged || by.ragged(what))
+            rules.allows(what.name(), by.name())
+                && by.serves(what, world).is_ok()
+                && (!ragged || by.ragged(what))
         };
         if fits(default) {
             return Ok(default);
         }
         if self.config.deterministic {
-            let text = format!("no algorithm of DURE_ALGO={rules} is deterministic for {what}: {} is", default.name());
+            let text = format!(
+                "no algorithm of DURE_ALGO={rules} is deterministic for {what}: {} is",
+                default.name()
+            );
             return Err(Error::invalid_argument(text).on(self.me.0));
         }
         algorithms().iter().copied().find(|by| fits(*by)).ok_or_else(|| {
@@ -95,10 +116,12 @@ impl Tuner {
                 .filter(|by| rules.allows(what.name(), by.name()))
                 .filter_map(|by| match by.serves(what, world) {
                     Err(refusal) => Some(refusal.to_string()),
-                    Ok(()) => (ragged && !by.ragged(what)).then(|| format!("{} needs blocks of equal length", by.name())),
+                    Ok(()) => (ragged && !by.ragged(what))
+                        .then(|| format!("{} needs blocks of equal length", by.name())),
                 })
                 .collect();
-            let text = format!("no algorithm of DURE_ALGO={rules} serves {what}: {}", reasons.join("; "));
+            let text =
+                format!("no algorithm of DURE_ALGO={rules} serves {what}: {}", reasons.join("; "));
             Error::invalid_argument(text).on(self.me.0)
         })
     }

@@ -49,7 +49,13 @@ pub struct Group<'b> {
 }
 
 impl<'b> Group<'b> {
-    fn push(&mut self, action: Action, input: Memory, output: Memory, (dtype, op): (Dtype, ReduceOp)) {
+    fn push(
+        &mut self,
+        action: Action,
+        input: Memory,
+        output: Memory,
+        (dtype, op): (Dtype, ReduceOp),
+    ) {
         self.requests.push(Request { action, input, output, dtype, op });
     }
 
@@ -67,7 +73,10 @@ impl<'b> Group<'b> {
         if long == want {
             return Ok(());
         }
-        self.refuse(format!("the {which} has {long} elements; {} ranks of {short} need {want}", self.size))
+        self.refuse(format!(
+            "the {which} has {long} elements; {} ranks of {short} need {want}",
+            self.size
+        ))
     }
 
     fn only_root<T>(&self, root: u32, given: Option<T>, which: &str) -> Result<Option<T>> {
@@ -83,7 +92,12 @@ impl<'b> Group<'b> {
     /// `InvalidArgument`.
     pub fn all_reduce<T: Element>(&mut self, data: &'b mut [T], op: ReduceOp) -> Result<()> {
         let memory = writes(data);
-        self.push(Action::Collective(Collective::AllReduce, data.len() as u64), memory, memory, (T::DTYPE, op));
+        self.push(
+            Action::Collective(Collective::AllReduce, data.len() as u64),
+            memory,
+            memory,
+            (T::DTYPE, op),
+        );
         Ok(())
     }
 
@@ -91,9 +105,18 @@ impl<'b> Group<'b> {
     ///
     /// # Errors
     /// `InvalidArgument`.
-    pub fn all_reduce_into<T: Element>(&mut self, input: &'b [T], output: &'b mut [T], op: ReduceOp) -> Result<()> {
+    pub fn all_reduce_into<T: Element>(
+        &mut self,
+        input: &'b [T],
+        output: &'b mut [T],
+        op: ReduceOp,
+    ) -> Result<()> {
         if input.len() != output.len() {
-            return self.refuse(format!("the input has {} elements and the output {}", input.len(), output.len()));
+            return self.refuse(format!(
+                "the input has {} elements and the output {}",
+                input.len(),
+                output.len()
+            ));
         }
         let action = Action::Collective(Collective::AllReduce, input.len() as u64);
         self.push(action, reads(input), writes(output), (T::DTYPE, op));
@@ -104,7 +127,12 @@ impl<'b> Group<'b> {
     ///
     /// # Errors
     /// `InvalidArgument`.
-    pub fn reduce_scatter<T: Element>(&mut self, input: &'b [T], output: &'b mut [T], op: ReduceOp) -> Result<()> {
+    pub fn reduce_scatter<T: Element>(
+        &mut self,
+        input: &'b [T],
+        output: &'b mut [T],
+        op: ReduceOp,
+    ) -> Result<()> {
         self.blocks_fit(input.len(), output.len(), "input")?;
         let action = Action::Collective(Collective::ReduceScatter, output.len() as u64);
         self.push(action, reads(input), writes(output), (T::DTYPE, op));
@@ -142,7 +170,12 @@ impl<'b> Group<'b> {
     ///
     /// # Errors
     /// `InvalidArgument`.
-    pub fn all_gather_v<T: Element>(&mut self, input: &'b [T], output: &'b mut [T], counts: &[usize]) -> Result<()> {
+    pub fn all_gather_v<T: Element>(
+        &mut self,
+        input: &'b [T],
+        output: &'b mut [T],
+        counts: &[usize],
+    ) -> Result<()> {
         let action = Action::Ragged(Collective::AllGather, RaggedCounts::Long(blocks(counts)));
         self.push(action, reads(input), writes(output), Self::plain::<T>());
         Ok(())
@@ -170,7 +203,8 @@ impl<'b> Group<'b> {
         (input, to): (&'b [T], &[usize]),
         (output, from): (&'b mut [T], &[usize]),
     ) -> Result<()> {
-        let action = Action::Ragged(Collective::AllToAll, RaggedCounts::Both(blocks(to), blocks(from)));
+        let action =
+            Action::Ragged(Collective::AllToAll, RaggedCounts::Both(blocks(to), blocks(from)));
         self.push(action, reads(input), writes(output), Self::plain::<T>());
         Ok(())
     }
@@ -180,7 +214,8 @@ impl<'b> Group<'b> {
     /// # Errors
     /// `InvalidArgument`.
     pub fn broadcast<T: Element>(&mut self, data: &'b mut [T], root: u32) -> Result<()> {
-        let action = Action::Collective(Collective::Broadcast { root: Rank(root) }, data.len() as u64);
+        let action =
+            Action::Collective(Collective::Broadcast { root: Rank(root) }, data.len() as u64);
         let memory = writes(data);
         self.push(action, memory, memory, Self::plain::<T>());
         Ok(())
@@ -198,7 +233,8 @@ impl<'b> Group<'b> {
         op: ReduceOp,
     ) -> Result<()> {
         let output = self.only_root(root, output, "output")?.map_or(Memory::EMPTY, writes);
-        let action = Action::Collective(Collective::Reduce { root: Rank(root) }, input.len() as u64);
+        let action =
+            Action::Collective(Collective::Reduce { root: Rank(root) }, input.len() as u64);
         self.push(action, reads(input), output, (T::DTYPE, op));
         Ok(())
     }
@@ -207,12 +243,18 @@ impl<'b> Group<'b> {
     ///
     /// # Errors
     /// `InvalidArgument`.
-    pub fn gather<T: Element>(&mut self, input: &'b [T], output: Option<&'b mut [T]>, root: u32) -> Result<()> {
+    pub fn gather<T: Element>(
+        &mut self,
+        input: &'b [T],
+        output: Option<&'b mut [T]>,
+        root: u32,
+    ) -> Result<()> {
         let output = self.only_root(root, output, "output")?;
         if let Some(output) = &output {
             self.blocks_fit(output.len(), input.len(), "output")?;
         }
-        let action = Action::Collective(Collective::Gather { root: Rank(root) }, input.len() as u64);
+        let action =
+            Action::Collective(Collective::Gather { root: Rank(root) }, input.len() as u64);
         self.push(action, reads(input), output.map_or(Memory::EMPTY, writes), Self::plain::<T>());
         Ok(())
     }
@@ -240,12 +282,18 @@ impl<'b> Group<'b> {
     ///
     /// # Errors
     /// `InvalidArgument`.
-    pub fn scatter<T: Element>(&mut self, input: Option<&'b [T]>, output: &'b mut [T], root: u32) -> Result<()> {
+    pub fn scatter<T: Element>(
+        &mut self,
+        input: Option<&'b [T]>,
+        output: &'b mut [T],
+        root: u32,
+    ) -> Result<()> {
         let input = self.only_root(root, input, "input")?;
         if let Some(input) = input {
             self.blocks_fit(input.len(), output.len(), "input")?;
         }
-        let action = Action::Collective(Collective::Scatter { root: Rank(root) }, output.len() as u64);
+        let action =
+            Action::Collective(Collective::Scatter { root: Rank(root) }, output.len() as u64);
         self.push(action, input.map_or(Memory::EMPTY, reads), writes(output), Self::plain::<T>());
         Ok(())
     }
@@ -360,12 +408,19 @@ impl Communicator {
     /// # Errors
     /// Whatever `calls` returns (nothing was started then), or as for the calls alone.
     pub fn group<'b, R>(&self, calls: impl FnOnce(&mut Group<'b>) -> Result<R>) -> Result<R> {
-        let mut group =
-            Group { rank: self.rank(), size: self.size(), requests: Vec::new(), buffers: PhantomData };
+        let mut group = Group {
+            rank: self.rank(),
+            size: self.size(),
+            requests: Vec::new(),
+            buffers: PhantomData,
+        };
         let result = calls(&mut group)?;
         // SAFETY: the buffers are borrowed for 'b, which outlives this call, and this call does not return before the
         // operation is done: `wait` returns when it is, or when the communicator has failed and dropped its work.
-        #[allow(unsafe_code, reason = "borrowed buffers become raw memory until the operation is done")]
+        #[allow(
+            unsafe_code,
+            reason = "borrowed buffers become raw memory until the operation is done"
+        )]
         let operation = unsafe { self.enqueue(group.requests, None) }?;
         self.wait(&operation)?;
         Ok(result)

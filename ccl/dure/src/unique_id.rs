@@ -53,9 +53,10 @@ impl UniqueId {
         if host.is_empty() {
             return Err(wrong());
         }
-        let found = (host, port)
-            .to_socket_addrs()
-            .map_err(|source| Error::invalid_argument(format!("the root's host \"{host}\" is not known")).because(source))?;
+        let found = (host, port).to_socket_addrs().map_err(|source| {
+            Error::invalid_argument(format!("the root's host \"{host}\" is not known"))
+                .because(source)
+        })?;
         let mut addresses: Vec<IpAddr> = Vec::new();
         for address in found.map(|address| address.ip()) {
             if !addresses.contains(&address) {
@@ -216,14 +217,20 @@ mod tests {
         let id = sample();
         assert_eq!(id.to_string().parse::<UniqueId>().unwrap(), id);
         assert_eq!(id.port(), 4711);
-        assert_eq!(id.addresses(), ["10.0.0.7:4711".parse().unwrap(), "[fd00::7]:4711".parse().unwrap()]);
+        assert_eq!(
+            id.addresses(),
+            ["10.0.0.7:4711".parse().unwrap(), "[fd00::7]:4711".parse().unwrap()]
+        );
     }
 
     #[test]
     fn debug_hides_the_secret() {
         let id = UniqueId::assemble(&[0xab; 32], 1, &["127.0.0.1".parse().unwrap()]);
         let text = format!("{id:?}");
-        assert!(text.contains("127.0.0.1:1") && !text.contains("171") && !text.contains("ab"), "{text}");
+        assert!(
+            text.contains("127.0.0.1:1") && !text.contains("171") && !text.contains("ab"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -250,7 +257,10 @@ mod tests {
         assert_eq!(keys(&a), keys(&b));
         assert!(keys(&a).0 != keys(&c).0 && keys(&a).1 != keys(&c).1 && keys(&a).2 != keys(&c).2);
         assert_ne!(keys(&a).1, keys(&a).2);
-        assert_eq!(UniqueId::from_root("[::1]:80", "").unwrap().addresses(), ["[::1]:80".parse().unwrap()]);
+        assert_eq!(
+            UniqueId::from_root("[::1]:80", "").unwrap().addresses(),
+            ["[::1]:80".parse().unwrap()]
+        );
         for wrong in ["host", "host:", ":80", "host:0", "host:70000"] {
             let error = UniqueId::from_root(wrong, "").unwrap_err();
             assert!(error.what.contains("is not host:port"), "{error}");

@@ -100,11 +100,11 @@ impl Inner {
         while let Some(batch) = self.submitted.pop() {
             engine.push(batch);
         }
-        if let Some(error) = self.fault.error() {
+        if let Some(error) = self.fault().error() {
             engine.fail(error);
             return Turn::Idle;
         }
-        match engine.turn() {
+        match engine.turn(self.record()) {
             Ok(Turn::Moved) => {
                 engine.stall.clear();
                 Turn::Moved
@@ -137,14 +137,16 @@ impl Inner {
         // SAFETY: the engine, and with it the transport and its doorbell, lives as long as `self`.
         #[allow(unsafe_code, reason = "a descriptor of the transport, borrowed while we sleep")]
         let doorbell = transport.doorbell().map(|fd| unsafe { BorrowedFd::borrow_raw(fd) });
-        Some(doorbell.into_iter().chain([self.fault.doorbell()]).collect())
+        Some(doorbell.into_iter().chain([self.fault().doorbell()]).collect())
     }
 
     /// Looks how long nothing has moved, and acts when it is long.
     pub(crate) fn attend_to_stall(&self) {
         let Ok(mut engine) = self.engine.try_lock() else { return };
         let waiting: Vec<_> = engine.executor.waiting().collect();
-        let Some(first) = waiting.iter().find(|w| w.peer().is_some()).or(waiting.first()) else { return };
+        let Some(first) = waiting.iter().find(|w| w.peer().is_some()).or(waiting.first()) else {
+            return;
+        };
         let now = Instant::now();
         let stall = &mut engine.stall;
         let Some(since) = stall.since else {
@@ -169,7 +171,7 @@ impl Inner {
             text: first.to_string(),
             peer: first.peer(),
         };
-        self.record.set_waiting(Some(published.clone()));
+        self.record().set_waiting(Some(published.clone()));
         let (sequence, _) = engine.history();
         let in_collective = first.lane < engine.executor.settings().lanes;
         drop(engine);
@@ -188,16 +190,26 @@ impl Inner {
         let (Some(peer), Some(control)) = (waiting.peer, &self.control) else { return };
         let Ok(answer) = control.ask(peer, sequence, ANSWER) else { return };
         if answer.left {
-            let text = format!("{} waits for rank {peer}, which has left the communicator", self.call_text(sequence));
+            let text = format!(
+                "{} waits for rank {peer}, which has left the communicator",
+                self.call_text(sequence)
+            );
             self.end_with(Error::invalid_usage(text).on(self.rank).about(peer));
-        } else if in_collective && answer.signature.is_some_and(|s| Some(s) != self.record.signature(sequence)) {
+        } else if in_collective
+            && answer.signature.is_some_and(|s| Some(s) != self.record().signature(sequence))
+        {
             let error = self.mismatch(peer);
             self.end_with(error);
         }
     }
 
     /// Finds who holds up the call: follows from peer to peer whom each waits for.
-    fn blame(&self, mut waiting: crate::record::Waiting, sequence: u64, stalled: Duration) -> Error {
+    fn blame(
+        &self,
+        mut waiting: crate::record::Waiting,
+        sequence: u64,
+        stalled: Duration,
+    ) -> Error {
         let call = self.call_text(sequence);
         let mut story = format!("{call} has not moved for {stalled:.1?}");
         let mut at = self.rank;
@@ -207,23 +219,32 @@ impl Inner {
             let (Some(peer), Some(control)) = (waiting.peer, &self.control) else { break };
             let timeout = |text: String| Error::timeout(text).on(self.rank).about(peer);
             if seen.contains(&peer) || seen.len() > CHAIN {
-                return timeout(format!("{story}; the ranks wait for one another, back to rank {peer}"));
+                return timeout(format!(
+                    "{story}; the ranks wait for one another, back to rank {peer}"
+                ));
             }
             let Ok(answer) = control.ask(peer, sequence, ANSWER) else {
-                return timeout(format!("{story}; rank {peer} does not answer: it is stopped, hung or unreachable"));
+                return timeout(format!(
+                    "{story}; rank {peer} does not answer: it is stopped, hung or unreachable"
+                ));
             };
             if answer.left {
                 return timeout(format!("{story}; rank {peer} has left the communicator"));
             }
             if answer.current < sequence {
-                let text = format!("{story}; rank {peer} has not made this call: its last is number {}", answer.current);
+                let text = format!(
+                    "{story}; rank {peer} has not made this call: its last is number {}",
+                    answer.current
+                );
                 return timeout(text);
             }
-            if answer.signature.is_some_and(|s| Some(s) != self.record.signature(sequence)) {
+            if answer.signature.is_some_and(|s| Some(s) != self.record().signature(sequence)) {
                 return self.mismatch(peer);
             }
             let Some(next) = answer.waiting else {
-                return timeout(format!("{story}; rank {peer} is in the call and does not say what it waits for"));
+                return timeout(format!(
+                    "{story}; rank {peer} is in the call and does not say what it waits for"
+                ));
             };
             seen.push(peer);
             (at, waiting) = (peer, next);
@@ -233,13 +254,13 @@ impl Inner {
 
     /// The error of two ranks that call different things: finds the first call that differs, and prints both sides.
     pub(crate) fn mismatch(&self, peer: u32) -> Error {
-        let last = self.record.answer(0).current;
+        let last = self.record().answer(0).current;
         let first = last.saturating_sub(crate::record::REMEMBERED - 1).max(1);
         let base = |text: String| Error::invalid_usage(text).on(self.rank).about(peer);
         let Some(control) = &self.control else { return base("a call does not match".to_owned()) };
         let describe = |signature: [u64; 2]| crate::call::Signature(signature).describe();
         for sequence in first..=last {
-            let Some(ours) = self.record.signature(sequence) else { continue };
+            let Some(ours) = self.record().signature(sequence) else { continue };
             let Ok(answer) = control.ask(peer, sequence, ANSWER) else { break };
             match answer.signature {
                 Some(theirs) if theirs != ours => {
@@ -262,11 +283,13 @@ impl Inner {
                 _ => {}
             }
         }
-        base(format!("a message from rank {peer} does not belong to this call: the ranks' calls differ"))
+        base(format!(
+            "a message from rank {peer} does not belong to this call: the ranks' calls differ"
+        ))
     }
 
     fn call_text(&self, sequence: u64) -> String {
-        match self.record.signature(sequence) {
+        match self.record().signature(sequence) {
             Some(signature) if sequence > 0 => {
                 format!("call {sequence}, {},", crate::call::Signature(signature).describe())
             }
@@ -280,11 +303,13 @@ impl Inner {
         self.dump(&engine);
         drop(engine);
         let error = match *error {
-            dure_exec::Error::Mismatch { peer } | dure_exec::Error::Length { peer, .. } => self.mismatch(peer),
+            dure_exec::Error::Mismatch { peer } | dure_exec::Error::Length { peer, .. } => {
+                self.mismatch(peer)
+            }
             dure_exec::Error::Lost { peer, .. } => {
                 // The control plane knows better why, as soon as the news reach us; a peer that ended its communicator
                 // because of somebody else's failure is not to blame.
-                sleep([self.fault.doorbell()].into_iter(), ANSWER);
+                sleep([self.fault().doorbell()].into_iter(), ANSWER);
                 let call = self.call_text(sequence);
                 let lost = executor_error(error, self.rank);
                 Error { what: format!("{call} failed: {}", lost.what), ..lost }.about(peer)
@@ -299,10 +324,14 @@ impl Inner {
         match &self.control {
             Some(control) => control.raise(error),
             None => {
-                self.fault.record(error);
+                self.fault().record(error);
             }
         }
-        let error = self.fault.error().cloned().unwrap_or_else(|| Error::internal("a fault was raised and is not there"));
+        let error = self
+            .fault()
+            .error()
+            .cloned()
+            .unwrap_or_else(|| Error::internal("a fault was raised and is not there"));
         tracing::warn!(target: "dure::coll", rank = self.rank, "{}", error.chain());
         if let Ok(mut engine) = self.engine.try_lock() {
             engine.fail(&error);
@@ -323,7 +352,9 @@ pub(crate) fn executor_error(error: &dure_exec::Error, rank: u32) -> Error {
     use dure_exec::Error as Exec;
     let (kind, peer) = match error {
         Exec::SlotTooSmall { .. } => (ErrorKind::InvalidArgument, None),
-        Exec::Mismatch { peer } | Exec::Length { peer, .. } => (ErrorKind::InvalidUsage, Some(*peer)),
+        Exec::Mismatch { peer } | Exec::Length { peer, .. } => {
+            (ErrorKind::InvalidUsage, Some(*peer))
+        }
         Exec::Greeting { peer } | Exec::Lost { peer, .. } | Exec::Transport { peer, .. } => {
             (ErrorKind::Remote, Some(*peer))
         }

@@ -74,7 +74,9 @@ impl std::fmt::Debug for State {
 impl Noise {
     /// The end that speaks first. `purpose` keeps a handshake of one kind of connection from being used on another.
     pub(crate) fn caller(key: &[u8; 32], purpose: u8, limit: usize) -> Self {
-        let mut noise = builder(key, &prologue(purpose)).build_initiator().expect("the pattern needs no other keys");
+        let mut noise = builder(key, &prologue(purpose))
+            .build_initiator()
+            .expect("the pattern needs no other keys");
         let mut message = [0; HANDSHAKE];
         let len = noise.write_message(&[], &mut message).expect("a key and a tag fit");
         let mut this = Self::new(State::Calling(Box::new(noise)), limit);
@@ -145,18 +147,22 @@ impl Noise {
     fn message(&mut self, message: &[u8]) -> Result<(), NoiseError> {
         match &mut self.state {
             State::Calling(noise) => {
-                noise.read_message(message, &mut [0; HANDSHAKE]).map_err(|_| NoiseError::WrongKey)?;
+                noise
+                    .read_message(message, &mut [0; HANDSHAKE])
+                    .map_err(|_| NoiseError::WrongKey)?;
                 self.open(0);
             }
             State::Listening { keys, purpose } => {
-                let (index, noise, reply) = answer(keys, *purpose, message).ok_or(NoiseError::WrongKey)?;
+                let (index, noise, reply) =
+                    answer(keys, *purpose, message).ok_or(NoiseError::WrongKey)?;
                 self.state = State::Calling(Box::new(noise));
                 self.frame(&reply);
                 self.open(index);
             }
             State::Open { noise, .. } => {
                 let mut plain = vec![0; message.len()];
-                let len = noise.read_message(message, &mut plain).map_err(|_| NoiseError::Broken)?;
+                let len =
+                    noise.read_message(message, &mut plain).map_err(|_| NoiseError::Broken)?;
                 self.piece(&plain[..len])?;
             }
         }
@@ -210,7 +216,9 @@ impl Noise {
             plain.clear();
             plain.push(if rest.is_empty() { LAST } else { MORE });
             plain.extend_from_slice(piece);
-            let len = noise.write_message(&plain, &mut cipher).expect("pieces fit, and 2^64 messages are never sent");
+            let len = noise
+                .write_message(&plain, &mut cipher)
+                .expect("pieces fit, and 2^64 messages are never sent");
             let length = u16::try_from(len).expect("pieces are cut to fit");
             self.output.extend_from_slice(&length.to_le_bytes());
             self.output.extend_from_slice(&cipher[..len]);
@@ -253,7 +261,11 @@ fn builder<'k>(key: &'k [u8; 32], prologue: &'k [u8]) -> Builder<'k> {
 }
 
 /// Reads the first message with whichever key fits; a wrong key costs two hashes.
-fn answer(keys: &[[u8; 32]], purpose: u8, message: &[u8]) -> Option<(usize, HandshakeState, Vec<u8>)> {
+fn answer(
+    keys: &[[u8; 32]],
+    purpose: u8,
+    message: &[u8],
+) -> Option<(usize, HandshakeState, Vec<u8>)> {
     keys.iter().enumerate().find_map(|(index, key)| {
         let mut noise = builder(key, &prologue(purpose)).build_responder().ok()?;
         noise.read_message(message, &mut [0; HANDSHAKE]).ok()?;

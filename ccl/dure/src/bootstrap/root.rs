@@ -41,7 +41,13 @@ pub(crate) struct Root {
 
 impl Root {
     /// A rank says who it is, in a message of [`CheckIn::encode`].
-    pub(crate) fn check_in(&mut self, connection: Connection, from: SocketAddr, message: &[u8], now: Instant) {
+    pub(crate) fn check_in(
+        &mut self,
+        connection: Connection,
+        from: SocketAddr,
+        message: &[u8],
+        now: Instant,
+    ) {
         let check_in = match CheckIn::decode(message) {
             Ok(check_in) => check_in,
             Err(foreign) => return self.end_for(connection, unlike(from, &foreign)),
@@ -65,9 +71,14 @@ impl Root {
     /// What is wrong with a rank that comes now.
     fn contradiction(&self, from: SocketAddr, new: &CheckIn) -> Option<Failure> {
         let member = &new.member;
-        let usage = |what| Some(Failure { kind: ErrorKind::InvalidUsage, what, peer: Some(member.rank) });
+        let usage =
+            |what| Some(Failure { kind: ErrorKind::InvalidUsage, what, peer: Some(member.rank) });
         if member.rank >= new.size {
-            return usage(format!("{} says that the job has {} ranks", member.describe(), new.size));
+            return usage(format!(
+                "{} says that the job has {} ranks",
+                member.describe(),
+                new.size
+            ));
         }
         if let Some(failure) = self.twice(from, member) {
             return Some(failure);
@@ -75,22 +86,35 @@ impl Root {
         let Guest { check_in: old, .. } = self.guests.values().next()?;
         let (us, them) = (old.member.describe(), member.describe());
         if old.size != new.size {
-            return usage(format!("{us} says that the job has {} ranks, {them} says {}", old.size, new.size));
+            return usage(format!(
+                "{us} says that the job has {} ranks, {them} says {}",
+                old.size, new.size
+            ));
         }
         let keys: BTreeSet<&String> = old.agreed.keys().chain(new.agreed.keys()).collect();
-        let value = |check_in: &'_ CheckIn, key| check_in.agreed.get(key).cloned().unwrap_or_else(|| "not set".to_owned());
+        let value = |check_in: &'_ CheckIn, key| {
+            check_in.agreed.get(key).cloned().unwrap_or_else(|| "not set".to_owned())
+        };
         let different = |key: &&String| old.agreed.get(*key) != new.agreed.get(*key);
         let differences: Vec<String> = keys
             .into_iter()
             .filter(different)
-            .map(|key| format!("{key} is {} on {us} and {} on {them}", value(old, key), value(new, key)))
+            .map(|key| {
+                format!("{key} is {} on {us} and {} on {them}", value(old, key), value(new, key))
+            })
             .collect();
-        if differences.is_empty() { None } else { usage(format!("the ranks differ: {}", differences.join("; "))) }
+        if differences.is_empty() {
+            None
+        } else {
+            usage(format!("the ranks differ: {}", differences.join("; ")))
+        }
     }
 
     fn twice(&self, from: SocketAddr, member: &Member) -> Option<Failure> {
         let first = self.guests.get(&member.rank)?;
-        let process = |member: &Member, from| format!("{from} (host {}, pid {})", member.hostname, member.pid);
+        let process = |member: &Member, from| {
+            format!("{from} (host {}, pid {})", member.hostname, member.pid)
+        };
         let (a, b) = (process(&first.check_in.member, first.from), process(member, from));
         let what = format!("rank {} came twice: from {a} and from {b}", member.rank);
         Some(Failure { kind: ErrorKind::InvalidUsage, what, peer: Some(member.rank) })
@@ -101,7 +125,8 @@ impl Root {
         if self.over.is_none() && self.refusals.len() < REFUSALS {
             let ip = from.ip();
             tracing::debug!(target: "dure::init", %from, rank, why, "refused a connection");
-            let text = format!("a connection from {ip} that called itself rank {rank} was refused: {why}");
+            let text =
+                format!("a connection from {ip} that called itself rank {rank} was refused: {why}");
             self.refusals.insert((rank, text));
         }
     }
@@ -113,7 +138,8 @@ impl Root {
             && let Some(guest) = self.guests.values().find(gone)
         {
             let member = &guest.check_in.member;
-            let what = format!("{} came, and was lost before the job was complete", member.describe());
+            let what =
+                format!("{} came, and was lost before the job was complete", member.describe());
             let peer = Some(member.rank);
             self.end(Failure { kind: ErrorKind::Remote, what, peer });
         }
@@ -133,7 +159,8 @@ impl Root {
         let missing: Vec<u32> = (0..size).filter(|rank| !self.guests.contains_key(rank)).collect();
         let came = self.guests.len();
         let mut what = format!("{} never came ({came} of {size} did)", list_ranks(&missing));
-        for (_, refusal) in self.refusals.iter().filter(|(rank, _)| !self.guests.contains_key(rank)) {
+        for (_, refusal) in self.refusals.iter().filter(|(rank, _)| !self.guests.contains_key(rank))
+        {
             what = format!("{what}; {refusal}");
         }
         let peer = missing.first().copied().filter(|_| missing.len() == 1);
@@ -156,7 +183,9 @@ impl Root {
         if self.guests.len() != size as usize {
             return;
         }
-        let pack = |guest: &Guest| Packed::one(guest.check_in.member.rank, &wire::encode(&guest.check_in.member));
+        let pack = |guest: &Guest| {
+            Packed::one(guest.check_in.member.rank, &wire::encode(&guest.check_in.member))
+        };
         let table = Packed::join(&self.guests.values().map(pack).collect::<Vec<_>>());
         for (&rank, guest) in &self.guests {
             let verdict = match shape::parent(rank) {
@@ -182,7 +211,8 @@ impl Root {
 
     fn end(&mut self, failure: Failure) {
         tracing::warn!(target: "dure::init", error = %Error::from(failure.clone()), "the job does not form");
-        let told = self.guests.values().map(|guest| (guest.connection, Verdict::Refused(failure.clone())));
+        let told =
+            self.guests.values().map(|guest| (guest.connection, Verdict::Refused(failure.clone())));
         self.answers.extend(told);
         self.over = Some(failure);
     }
@@ -304,24 +334,38 @@ mod tests {
         let mut root = Root::default();
         come(&mut root, &check_in(0, 3), now);
         come(&mut root, &check_in(1, 4), now);
-        assert!(refusal(&mut root, &[0, 1]).contains("has 3 ranks, rank 1 (host node1, pid 1001) says 4"));
+        assert!(
+            refusal(&mut root, &[0, 1])
+                .contains("has 3 ranks, rank 1 (host node1, pid 1001) says 4")
+        );
 
         let mut root = Root::default();
         come(&mut root, &check_in(0, 3), now);
         come(&mut root, &check_in(1, 3), now);
         root.check_in(9, from(9), &check_in(1, 3).encode(), now);
         let text = refusal(&mut root, &[0, 1, 9]);
-        assert!(text.starts_with("rank 1 came twice: from 10.0.0.1:4001 (host node1, pid 1001) and from"), "{text}");
+        assert!(
+            text.starts_with(
+                "rank 1 came twice: from 10.0.0.1:4001 (host node1, pid 1001) and from"
+            ),
+            "{text}"
+        );
 
         let mut root = Root::default();
         come(&mut root, &check_in(0, 3), now);
         come(&mut root, &check_in(2, 3), now);
         root.lost(2);
-        assert!(refusal(&mut root, &[0, 2]).starts_with("rank 2 (host node2, pid 1002) came, and was lost"));
+        assert!(
+            refusal(&mut root, &[0, 2])
+                .starts_with("rank 2 (host node2, pid 1002) came, and was lost")
+        );
 
         let mut root = Root::default();
         come(&mut root, &check_in(3, 3), now);
-        assert!(refusal(&mut root, &[3]).contains("rank 3 (host node3, pid 1003) says that the job has 3 ranks"));
+        assert!(
+            refusal(&mut root, &[3])
+                .contains("rank 3 (host node3, pid 1003) says that the job has 3 ranks")
+        );
     }
 
     #[test]

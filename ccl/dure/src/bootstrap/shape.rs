@@ -12,7 +12,8 @@ pub(crate) fn parent(rank: u32) -> Option<u32> {
 /// Who dials a rank.
 pub(crate) fn children(rank: u32, size: u32) -> impl Iterator<Item = u32> {
     let first = u64::from(rank) * u64::from(ARITY) + 1;
-    (first..first + u64::from(ARITY)).map_while(move |child| u32::try_from(child).ok().filter(|&child| child < size))
+    (first..first + u64::from(ARITY))
+        .map_while(move |child| u32::try_from(child).ok().filter(|&child| child < size))
 }
 
 #[cfg(test)]

@@ -136,7 +136,9 @@ impl Tree {
         if !self.linked.remove(&neighbour) || self.left.contains(&neighbour) {
             return;
         }
-        let who = self.member(neighbour).map_or_else(|| format!("rank {neighbour}"), |member| member.describe());
+        let who = self
+            .member(neighbour)
+            .map_or_else(|| format!("rank {neighbour}"), |member| member.describe());
         let what = format!("{who} died or lost its connection: {why}");
         let failure = Failure { kind: ErrorKind::Remote, what, peer: Some(neighbour) };
         self.raise_except(None, self.rank, failure);
@@ -171,7 +173,8 @@ impl Tree {
 
     /// Whether everybody has said goodbye, or nobody is left to talk to: the links may be closed.
     pub(crate) fn is_done(&self) -> bool {
-        self.left.contains(&self.rank) && self.linked.iter().all(|neighbour| self.left.contains(neighbour))
+        self.left.contains(&self.rank)
+            && self.linked.iter().all(|neighbour| self.left.contains(neighbour))
     }
 
     /// This rank gives its part to the next gather. Its number is returned, and comes back in [`News::Gathered`]. All
@@ -196,9 +199,12 @@ impl Tree {
         round.parts.push(part);
         if round.from.len() == self.children.len() + 1 {
             self.complete += 1;
-            let all = Packed::join(&self.rounds.remove(&number).expect("it was just looked at").parts);
+            let all =
+                Packed::join(&self.rounds.remove(&number).expect("it was just looked at").parts);
             match self.parent {
-                Some(parent) => self.out.push_back((parent, Message::Up { round: number, part: all })),
+                Some(parent) => {
+                    self.out.push_back((parent, Message::Up { round: number, part: all }))
+                }
                 None => self.down(number, all),
             }
         }
@@ -206,7 +212,9 @@ impl Tree {
     }
 
     fn down(&mut self, round: u64, all: Packed) {
-        self.out.extend(self.children.iter().map(|&child| (child, Message::Down { round, all: all.clone() })));
+        self.out.extend(
+            self.children.iter().map(|&child| (child, Message::Down { round, all: all.clone() })),
+        );
         self.news.push_back(News::Gathered { round, all });
     }
 

@@ -31,8 +31,10 @@ impl Forest {
 
     fn table(&mut self) {
         let size = self.trees.len();
-        let packs: Vec<Packed> =
-            (0..size).map(|rank| rank as u32).map(|rank| Packed::one(rank, &wire::encode(&member(rank)))).collect();
+        let packs: Vec<Packed> = (0..size)
+            .map(|rank| rank as u32)
+            .map(|rank| Packed::one(rank, &wire::encode(&member(rank))))
+            .collect();
         self.trees[0].table(Packed::join(&packs));
     }
 
@@ -96,13 +98,17 @@ fn ten_thousand_ranks_gather_and_learn_of_a_death() {
     }
     forest.settle();
     for rank in [0, 1, 77, 10_239] {
-        let Some(News::Gathered { round: 0, all }) = forest.news(rank).pop() else { panic!("rank {rank}") };
+        let Some(News::Gathered { round: 0, all }) = forest.news(rank).pop() else {
+            panic!("rank {rank}")
+        };
         assert_eq!(all.complete(10_240).unwrap()[4711], 4711_u32.to_le_bytes());
     }
     forest.kill(5);
     forest.settle();
     for rank in forest.living() {
-        let Some(News::Raised { failure, .. }) = forest.news(rank).pop() else { panic!("rank {rank}") };
+        let Some(News::Raised { failure, .. }) = forest.news(rank).pop() else {
+            panic!("rank {rank}")
+        };
         assert_eq!((failure.peer, &failure.what[..24]), (Some(5), "rank 5 (host node5, pid "));
     }
 }

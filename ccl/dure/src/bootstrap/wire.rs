@@ -76,7 +76,11 @@ impl Member {
     pub(crate) fn reach(&self, here: HostId) -> Vec<SocketAddr> {
         let loopback = (self.host == here).then_some(IpAddr::V4(Ipv4Addr::LOCALHOST));
         let addresses = self.addresses.iter().copied().filter(|address| !address.is_loopback());
-        loopback.into_iter().chain(addresses).map(|address| SocketAddr::new(address, self.port)).collect()
+        loopback
+            .into_iter()
+            .chain(addresses)
+            .map(|address| SocketAddr::new(address, self.port))
+            .collect()
     }
 
     /// For messages: `rank 3 (host node1, pid 77)`.
@@ -112,10 +116,12 @@ impl CheckIn {
     /// Reads a check-in, or tells which other protocol and version it is from.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Foreign> {
         let foreign = |protocol, version: &str| Foreign { protocol, version: version.to_owned() };
-        let (protocol, rest) = bytes.split_first_chunk::<4>().ok_or_else(|| foreign(0, "unknown"))?;
+        let (protocol, rest) =
+            bytes.split_first_chunk::<4>().ok_or_else(|| foreign(0, "unknown"))?;
         let protocol = u32::from_le_bytes(*protocol);
         let (&length, rest) = rest.split_first().ok_or_else(|| foreign(protocol, "unknown"))?;
-        let (version, rest) = rest.split_at_checked(length.into()).ok_or_else(|| foreign(protocol, "unknown"))?;
+        let (version, rest) =
+            rest.split_at_checked(length.into()).ok_or_else(|| foreign(protocol, "unknown"))?;
         let version = String::from_utf8_lossy(version);
         if protocol != PROTOCOL {
             return Err(foreign(protocol, &version));
@@ -253,7 +259,11 @@ impl Packed {
         let mut entries = self.entries().collect::<Result<Vec<_>, _>>()?;
         entries.sort_unstable_by_key(|&(rank, _)| rank);
         let in_order = (0..size).eq(entries.iter().map(|&(rank, _)| rank));
-        if in_order { Ok(entries.into_iter().map(|(_, bytes)| bytes).collect()) } else { Err(BadMessage) }
+        if in_order {
+            Ok(entries.into_iter().map(|(_, bytes)| bytes).collect())
+        } else {
+            Err(BadMessage)
+        }
     }
 }
 

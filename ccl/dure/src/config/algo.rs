@@ -50,7 +50,10 @@ impl AlgorithmRules {
             let collective = collective_name(collective.trim())?;
             let names = Names::parse(list.trim(), |name| known.contains(&name))?;
             if rules.insert(collective.to_owned(), names).is_some() {
-                return Err(format!("two rules for \"{}\"", if collective.is_empty() { "*" } else { collective }));
+                return Err(format!(
+                    "two rules for \"{}\"",
+                    if collective.is_empty() { "*" } else { collective }
+                ));
             }
         }
         Ok(Self { rules })
@@ -61,10 +64,9 @@ fn collective_name(text: &str) -> Result<&'static str, String> {
     let plain = |name: &str| name.replace(['-', '_'], "").to_ascii_lowercase();
     match text {
         "" | "*" => Ok(""),
-        _ => COLLECTIVES
-            .into_iter()
-            .find(|name| plain(name) == plain(text))
-            .ok_or_else(|| format!("unknown collective \"{text}\", known are {}", COLLECTIVES.join(", "))),
+        _ => COLLECTIVES.into_iter().find(|name| plain(name) == plain(text)).ok_or_else(|| {
+            format!("unknown collective \"{text}\", known are {}", COLLECTIVES.join(", "))
+        }),
     }
 }
 
@@ -82,7 +84,9 @@ impl Kind for AlgorithmRules {
 
     fn allowed() -> String {
         let known = known_algorithms().join(", ");
-        format!("COLLECTIVE:LIST;..., as allreduce:ring;*:^pairwise, with algorithms out of {known}")
+        format!(
+            "COLLECTIVE:LIST;..., as allreduce:ring;*:^pairwise, with algorithms out of {known}"
+        )
     }
 }
 

@@ -259,7 +259,9 @@ impl Display for Names {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.names.is_empty(), self.exclude) {
             (true, _) => f.write_str("all"),
-            (false, exclude) => write!(f, "{}{}", if exclude { "^" } else { "" }, self.names.join(",")),
+            (false, exclude) => {
+                write!(f, "{}{}", if exclude { "^" } else { "" }, self.names.join(","))
+            }
         }
     }
 }
@@ -322,7 +324,9 @@ pub struct Interfaces {
 impl Interfaces {
     /// Whether an interface may be used.
     pub fn allows(&self, name: &str) -> bool {
-        let matches = |known: &String| if self.exact { name == known } else { name.starts_with(known.as_str()) };
+        let matches = |known: &String| {
+            if self.exact { name == known } else { name.starts_with(known.as_str()) }
+        };
         self.names.iter().any(matches) != self.exclude
     }
 
@@ -394,7 +398,11 @@ mod tests {
         assert_eq!(Size::parse("256K"), Ok(262_144));
         assert_eq!(Size::parse("1MiB"), Ok(1 << 20));
         assert_eq!(Size::parse("7"), Ok(7));
-        assert!(Size::parse("99999999999999G").is_err() && Size::parse("K").is_err() && Size::parse("0").is_err());
+        assert!(
+            Size::parse("99999999999999G").is_err()
+                && Size::parse("K").is_err()
+                && Size::parse("0").is_err()
+        );
         assert_eq!(Duration::parse("10min").unwrap().as_secs(), 600);
         assert_eq!(Duration::parse("500 ms").unwrap().as_millis(), 500);
         for wrong in ["10", "s", "0s", "9999999h", "1.5s", "-1s"] {
@@ -404,7 +412,9 @@ mod tests {
 
     #[test]
     fn transports_include_and_exclude() {
-        let allowed = |text: &str| Transports::KNOWN.map(|name| Transports::parse(text).unwrap().allows(name));
+        let allowed = |text: &str| {
+            Transports::KNOWN.map(|name| Transports::parse(text).unwrap().allows(name))
+        };
         assert_eq!(allowed("tcp"), [false, true]);
         assert_eq!(allowed("^tcp"), [true, false]);
         assert_eq!(allowed("TCP, pool"), [true, true]);

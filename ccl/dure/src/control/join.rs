@@ -31,7 +31,10 @@ const VERDICT: Duration = Duration::from_secs(2);
 /// `System`, or `InvalidArgument` when `DURE_IFNAME` leaves no interface.
 pub(crate) fn new_unique_id(config: &Config) -> Result<UniqueId> {
     let here = Here::find(config)?;
-    let id = UniqueId::random(here.port.number(), &here.addresses[..here.addresses.len().min(MAX_ADDRESSES)])?;
+    let id = UniqueId::random(
+        here.port.number(),
+        &here.addresses[..here.addresses.len().min(MAX_ADDRESSES)],
+    )?;
     serve_root(&id, config)?;
     Ok(id)
 }
@@ -104,7 +107,9 @@ impl Joining<'_> {
         };
         let place = match self.check_in(config, member)? {
             Verdict::Top { table } => Place::Top(table),
-            Verdict::Under { parent } => Place::Under(parent.rank, Box::new(self.link_to(&parent)?)),
+            Verdict::Under { parent } => {
+                Place::Under(parent.rank, Box::new(self.link_to(&parent)?))
+            }
             Verdict::Refused(failure) => return Err(failure.into()),
         };
         let shared = Arc::clone(&self.shared);
@@ -146,7 +151,10 @@ impl Joining<'_> {
                 Err(Attempt::Failed(error)) => return Err(error),
                 Err(Attempt::TurnedAway) => {
                     let first = *turned_away.get_or_insert_with(Instant::now);
-                    let error = Error::remote(format!("the root at {} refused the handshake: wrong secret?", self.root()));
+                    let error = Error::remote(format!(
+                        "the root at {} refused the handshake: wrong secret?",
+                        self.root()
+                    ));
                     if first.elapsed() >= TURNED_AWAY {
                         return Err(error);
                     }
@@ -167,10 +175,11 @@ impl Joining<'_> {
         let mut noise = Noise::caller(&self.key, purpose(Kind::CheckIn), wire::LONG);
         noise.send(&check_in.encode());
         let preamble = Preamble { id: CHECK_IN, kind: Kind::CheckIn, rank: self.rank };
-        let mut link = Link::dial(self.id.addresses(), preamble, noise, self.deadline).map_err(|source| {
-            let what = format!("the root at {} cannot be reached", self.root());
-            Attempt::Unreachable(Error::timeout(what).because(source))
-        })?;
+        let mut link =
+            Link::dial(self.id.addresses(), preamble, noise, self.deadline).map_err(|source| {
+                let what = format!("the root at {} cannot be reached", self.root());
+                Attempt::Unreachable(Error::timeout(what).because(source))
+            })?;
         let verdict = link.receive(self.deadline).map_err(|why| match why {
             Broken::Late => {
                 let what = format!("the root at {} did not answer in time", self.root());
@@ -182,8 +191,9 @@ impl Joining<'_> {
                 Attempt::Failed(Error::remote(what).because(why))
             }
         })?;
-        wire::decode(&verdict)
-            .map_err(|source| Attempt::Failed(Error::remote("the root gave no proper verdict").because(source)))
+        wire::decode(&verdict).map_err(|source| {
+            Attempt::Failed(Error::remote("the root gave no proper verdict").because(source))
+        })
     }
 
     /// Connects to the parent in the tree. It is there: it has checked in.
@@ -194,14 +204,18 @@ impl Joining<'_> {
         let who = parent.describe();
         let about = |error: Error| error.about(parent.rank);
         let mut link = Link::dial(parent.reach(self.here.host), preamble, noise, self.deadline)
-            .map_err(|source| about(Error::remote(format!("{who} cannot be reached")).because(source)))?;
-        link.open(self.deadline)
-            .map_err(|source| about(Error::remote(format!("{who} does not take the link")).because(source)))?;
+            .map_err(|source| {
+                about(Error::remote(format!("{who} cannot be reached")).because(source))
+            })?;
+        link.open(self.deadline).map_err(|source| {
+            about(Error::remote(format!("{who} does not take the link")).because(source))
+        })?;
         Ok(link)
     }
 
     fn root(&self) -> String {
-        let addresses: Vec<String> = self.id.addresses().iter().map(SocketAddr::to_string).collect();
+        let addresses: Vec<String> =
+            self.id.addresses().iter().map(SocketAddr::to_string).collect();
         addresses.join(" or ")
     }
 }

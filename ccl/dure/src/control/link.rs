@@ -72,7 +72,9 @@ impl Link {
     pub(crate) fn keep_alive(&self) -> io::Result<()> {
         let socket = SockRef::from(&self.stream);
         socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
-        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(IDLE).with_interval(BETWEEN).with_retries(PROBES))
+        socket.set_tcp_keepalive(
+            &TcpKeepalive::new().with_time(IDLE).with_interval(BETWEEN).with_retries(PROBES),
+        )
     }
 
     /// Reads what is there. Messages that came before the end are delivered even when this is an error.
@@ -122,7 +124,11 @@ impl Link {
         self.until(deadline, Noise::next)
     }
 
-    fn until<T>(&mut self, deadline: Instant, mut done: impl FnMut(&mut Noise) -> Option<T>) -> Result<T, Broken> {
+    fn until<T>(
+        &mut self,
+        deadline: Instant,
+        mut done: impl FnMut(&mut Noise) -> Option<T>,
+    ) -> Result<T, Broken> {
         loop {
             self.write()?;
             let read = self.read();
@@ -140,7 +146,8 @@ impl Link {
             let write = if self.wants_write() { PollFlags::POLLOUT } else { PollFlags::empty() };
             let mut wait = [PollFd::new(self.as_fd(), PollFlags::POLLIN | write)];
             // Rounded up, so that the last millisecond is not spent in a loop; an interrupted wait is a short one.
-            let timeout = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
+            let timeout =
+                PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
             let _ = nix::poll::poll(&mut wait, timeout);
         }
     }

@@ -119,14 +119,17 @@ impl Control {
             state.given - 1
         };
         let late = || "not all ranks came to a gather of the control plane in time".to_owned();
-        let all: Packed = self.shared.wait(deadline, |state| state.gathered.remove(&round), late)?;
+        let all: Packed =
+            self.shared.wait(deadline, |state| state.gathered.remove(&round), late)?;
         let size = u32::try_from(self.members.len()).expect("ranks are numbered with 32 bits");
         let parts = all.complete(size).map_err(|source| self.internal(source))?;
         Ok(parts.into_iter().map(<[u8]>::to_vec).collect())
     }
 
     fn internal(&self, source: BadMessage) -> Error {
-        Error::internal("a gather of the control plane came back incomplete").on(self.shared.rank).because(source)
+        Error::internal("a gather of the control plane came back incomplete")
+            .on(self.shared.rank)
+            .because(source)
     }
 
     /// Asks a rank what it is doing, and what it called as number `sequence`. Over a connection of its own: a rank whose
@@ -137,19 +140,28 @@ impl Control {
     pub(crate) fn ask(&self, rank: u32, sequence: u64, within: Duration) -> Result<Answer> {
         let me = self.shared.rank;
         let member = usize::try_from(rank).ok().and_then(|index| self.members.get(index));
-        let member = member.ok_or_else(|| Error::invalid_argument(format!("there is no rank {rank}")).on(me))?;
+        let member = member
+            .ok_or_else(|| Error::invalid_argument(format!("there is no rank {rank}")).on(me))?;
         let deadline = Instant::now() + within;
         let preamble = Preamble { id: self.name, kind: Kind::Query, rank: me };
         let mut noise = Noise::caller(&self.key, purpose(Kind::Query), wire::SHORT);
         noise.send(&wire::encode(&Question { rank, sequence }));
         let who = member.describe();
-        let mut link = Link::dial(member.reach(self.host), preamble, noise, deadline)
-            .map_err(|source| Error::remote(format!("{who} cannot be reached")).because(source).on(me).about(rank))?;
+        let mut link =
+            Link::dial(member.reach(self.host), preamble, noise, deadline).map_err(|source| {
+                Error::remote(format!("{who} cannot be reached")).because(source).on(me).about(rank)
+            })?;
         let answer = link.receive(deadline).map_err(|source| {
-            Error::timeout(format!("{who} does not answer a question")).because(source).on(me).about(rank)
+            Error::timeout(format!("{who} does not answer a question"))
+                .because(source)
+                .on(me)
+                .about(rank)
         })?;
         wire::decode(&answer).map_err(|source| {
-            Error::remote(format!("{who} gives no proper answer")).because(source).on(me).about(rank)
+            Error::remote(format!("{who} gives no proper answer"))
+                .because(source)
+                .on(me)
+                .about(rank)
         })
     }
 }

@@ -63,8 +63,10 @@ pub(super) struct Door {
 
 impl Door {
     pub(super) fn open(entry: &Entry, port: &Arc<Port>) -> Result<Self> {
-        let register =
-            |kind| port.register(entry.name, kind).map_err(|source| Error::system("eventfd").because(source));
+        let register = |kind| {
+            port.register(entry.name, kind)
+                .map_err(|source| Error::system("eventfd").because(source))
+        };
         Ok(Self { key: entry.key, tree: register(Kind::Tree)?, query: register(Kind::Query)? })
     }
 }

@@ -113,7 +113,8 @@ impl Service {
     }
 
     fn timeout(&self) -> EpollTimeout {
-        let meetings = self.meetings.values().filter_map(|meeting| meeting.root.deadline().or(meeting.end));
+        let meetings =
+            self.meetings.values().filter_map(|meeting| meeting.root.deadline().or(meeting.end));
         let unproven = self.unproven.values().next().copied();
         let Some(next) = meetings.chain(unproven).min() else { return EpollTimeout::NONE };
         // Rounded up, so that the last millisecond is not spent in a loop.
@@ -139,7 +140,10 @@ impl Service {
         let mut came: Vec<(Incoming, Name)> = Vec::new();
         for gate in &self.gates {
             gate.port.turn();
-            came.extend(std::iter::from_fn(|| gate.check_in.try_take()).map(|incoming| (incoming, CHECK_IN)));
+            came.extend(
+                std::iter::from_fn(|| gate.check_in.try_take())
+                    .map(|incoming| (incoming, CHECK_IN)),
+            );
         }
         for (&name, door) in &self.doors {
             let next = || door.tree.try_take().or_else(|| door.query.try_take());
@@ -163,9 +167,15 @@ impl Service {
                 let number = self.number();
                 self.nodes.insert(number, Node::new(&entry, size));
             }
-            Command::Take { shared, place } => self.on_node(&shared, |service, number| service.place(number, place))?,
-            Command::Gather { shared, bytes } => self.on_tree(&shared, |node| _ = node.tree.gather(&bytes))?,
-            Command::Raise { shared, error } => self.on_tree(&shared, |node| node.tree.raise(&error))?,
+            Command::Take { shared, place } => {
+                self.on_node(&shared, |service, number| service.place(number, place))?
+            }
+            Command::Gather { shared, bytes } => {
+                self.on_tree(&shared, |node| _ = node.tree.gather(&bytes))?
+            }
+            Command::Raise { shared, error } => {
+                self.on_tree(&shared, |node| node.tree.raise(&error))?
+            }
             Command::Leave { shared } => self.on_tree(&shared, |node| node.tree.leave())?,
             Command::Forget { shared } => self.on_node(&shared, |service, number| {
                 service.remove(number);
@@ -205,7 +215,11 @@ impl Service {
     }
 
     /// A rank that is gone already needs nothing any more.
-    fn on_node(&mut self, shared: &Arc<Shared>, act: impl FnOnce(&mut Self, u64) -> Result<()>) -> Result<()> {
+    fn on_node(
+        &mut self,
+        shared: &Arc<Shared>,
+        act: impl FnOnce(&mut Self, u64) -> Result<()>,
+    ) -> Result<()> {
         self.find(shared).map_or(Ok(()), |number| act(self, number))
     }
 
@@ -222,7 +236,10 @@ impl Service {
     fn place(&mut self, number: u64, place: Place) -> Result<()> {
         match place {
             Place::Top(table) => {
-                self.nodes.get_mut(&number).into_iter().for_each(|node| node.tree.table(table.clone()));
+                self.nodes
+                    .get_mut(&number)
+                    .into_iter()
+                    .for_each(|node| node.tree.table(table.clone()));
                 self.settle(number);
             }
             Place::Under(parent, link) => {
@@ -270,7 +287,8 @@ impl Service {
             }
             Kind::Tree | Kind::Query => {
                 let Some(door) = self.doors.get(&name) else { return };
-                let role = if kind == Kind::Tree { Role::Child { name } } else { Role::Asker { name } };
+                let role =
+                    if kind == Kind::Tree { Role::Child { name } } else { Role::Asker { name } };
                 (vec![door.key], role)
             }
             // The inboxes of data connections are the transport's.
@@ -284,7 +302,9 @@ impl Service {
         }
         match self.connect(Link::new(stream, noise), role) {
             Ok(token) => _ = self.unproven.insert(token, Instant::now() + UNPROVEN_FOR),
-            Err(error) => tracing::warn!(target: "dure::net", error = error.chain(), "dropped a connection"),
+            Err(error) => {
+                tracing::warn!(target: "dure::net", error = error.chain(), "dropped a connection")
+            }
         }
     }
 
@@ -292,7 +312,9 @@ impl Service {
     fn ready(&mut self, token: Token) {
         let Some(connection) = self.connections.get_mut(&token) else { return };
         let read = connection.link.read();
-        while let Some(message) = self.connections.get_mut(&token).and_then(|connection| connection.link.noise.next()) {
+        while let Some(message) =
+            self.connections.get_mut(&token).and_then(|connection| connection.link.noise.next())
+        {
             if let Err(why) = self.message(token, &message) {
                 return self.close(token, &why);
             }
@@ -309,8 +331,10 @@ impl Service {
         self.unproven.remove(&token);
         match &mut connection.role {
             Role::Guest { from, meetings, met, .. } => {
-                let number = connection.link.noise.key().and_then(|index| meetings.get(index)).copied();
-                let number = number.filter(|_| met.is_none()).ok_or(Broken::Noise(NoiseError::Broken))?;
+                let number =
+                    connection.link.noise.key().and_then(|index| meetings.get(index)).copied();
+                let number =
+                    number.filter(|_| met.is_none()).ok_or(Broken::Noise(NoiseError::Broken))?;
                 *met = Some(number);
                 let from = *from;
                 if let Some(meeting) = self.meetings.get_mut(&number) {
@@ -324,7 +348,9 @@ impl Service {
                     return Err(Broken::Noise(NoiseError::Broken));
                 };
                 let mut nodes = self.nodes.iter();
-                let node = nodes.find(|(_, node)| node.name == name && node.shared.rank == to && node.tree.awaits(from));
+                let node = nodes.find(|(_, node)| {
+                    node.name == name && node.shared.rank == to && node.tree.awaits(from)
+                });
                 let (&node, _) = node.ok_or(Broken::End)?;
                 connection.role = Role::Neighbour { node, rank: from };
                 self.join(node, from, token);
@@ -341,7 +367,10 @@ impl Service {
                 let question: Question = wire::decode(bytes).map_err(broken)?;
                 let asked = |node: &&Node| node.name == *name && node.shared.rank == question.rank;
                 let node = self.nodes.values().find(asked).ok_or(Broken::End)?;
-                connection.link.noise.send(&wire::encode(&node.shared.record.answer(question.sequence)));
+                connection
+                    .link
+                    .noise
+                    .send(&wire::encode(&node.shared.record.answer(question.sequence)));
                 connection.role = Role::Done;
             }
             Role::Done => {}
@@ -404,7 +433,9 @@ impl Service {
             connection.watches_write = wants;
             let write = if wants { EpollFlags::EPOLLOUT } else { EpollFlags::empty() };
             let mut event = EpollEvent::new(EpollFlags::EPOLLIN | write, token);
-            self.epoll.modify(&connection.link, &mut event).expect("the connection is in the set while it is kept");
+            self.epoll
+                .modify(&connection.link, &mut event)
+                .expect("the connection is in the set while it is kept");
         }
     }
 
@@ -414,11 +445,18 @@ impl Service {
         let Some(Connection { role, .. }) = self.connections.remove(&token) else { return };
         match role {
             Role::Guest { met: Some(number), .. } => {
-                self.meetings.get_mut(&number).into_iter().for_each(|meeting| meeting.root.lost(token));
+                self.meetings
+                    .get_mut(&number)
+                    .into_iter()
+                    .for_each(|meeting| meeting.root.lost(token));
                 self.answer(number);
             }
-            Role::Guest { from, rank, met: None, .. } if matches!(why, Broken::Noise(NoiseError::WrongKey)) => {
-                self.meetings.values_mut().for_each(|meeting| meeting.root.refused(from, rank, "wrong secret"));
+            Role::Guest { from, rank, met: None, .. }
+                if matches!(why, Broken::Noise(NoiseError::WrongKey)) =>
+            {
+                self.meetings
+                    .values_mut()
+                    .for_each(|meeting| meeting.root.refused(from, rank, "wrong secret"));
             }
             Role::Neighbour { node: number, rank } => {
                 if let Some(node) = self.nodes.get_mut(&number) {

@@ -29,7 +29,15 @@ fn enter(id: &UniqueId, rank: u32, size: u32, within: Duration) -> Result<Joined
 /// Runs `body` on a thread for each of `ranks`, and returns what they return.
 fn on_ranks<T: Send>(ranks: &[u32], body: impl Fn(u32) -> T + Sync) -> Vec<T> {
     thread::scope(|scope| {
-        let threads: Vec<_> = ranks.iter().map(|&rank| scope.spawn({ let body = &body; move || body(rank) })).collect();
+        let threads: Vec<_> = ranks
+            .iter()
+            .map(|&rank| {
+                scope.spawn({
+                    let body = &body;
+                    move || body(rank)
+                })
+            })
+            .collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     })
 }
@@ -44,7 +52,10 @@ fn job(size: u32) -> Vec<Joined> {
 /// Blocks until a fault comes.
 fn await_fault(control: &Control) -> Error {
     let fault = || control.fault().check().err();
-    control.shared.wait(Instant::now() + LONG, |_| fault(), || "no fault came".to_owned()).unwrap_or_else(|error| error)
+    control
+        .shared
+        .wait(Instant::now() + LONG, |_| fault(), || "no fault came".to_owned())
+        .unwrap_or_else(|error| error)
 }
 
 #[test]
@@ -58,8 +69,12 @@ fn jobs_of_many_sizes_form_and_gather() {
                 assert_eq!((member.rank, &member.offer[..]), (peer, &peer.to_le_bytes()[..]));
             }
             for round in 0..3_u32 {
-                let all = joined.control.all_gather(vec![rank as u8; round as usize], Instant::now() + LONG).unwrap();
-                let expected: Vec<Vec<u8>> = (0..size).map(|peer| vec![peer as u8; round as usize]).collect();
+                let all = joined
+                    .control
+                    .all_gather(vec![rank as u8; round as usize], Instant::now() + LONG)
+                    .unwrap();
+                let expected: Vec<Vec<u8>> =
+                    (0..size).map(|peer| vec![peer as u8; round as usize]).collect();
                 assert_eq!(all, expected);
             }
             joined.control.leave();
@@ -72,7 +87,10 @@ fn jobs_of_many_sizes_form_and_gather() {
 fn gathers_carry_more_than_one_frame() {
     let jobs = job(3);
     let all = on_ranks(&[0, 1, 2], |rank| {
-        jobs[rank as usize].control.all_gather(vec![rank as u8; 300_000], Instant::now() + LONG).unwrap()
+        jobs[rank as usize]
+            .control
+            .all_gather(vec![rank as u8; 300_000], Instant::now() + LONG)
+            .unwrap()
     });
     assert!(all.iter().all(|parts| parts[2] == vec![2; 300_000]));
 }
@@ -100,7 +118,10 @@ fn another_size_is_named_on_all() {
     let id = new_id();
     for error in on_ranks(&[0, 1], |rank| enter(&id, rank, 3 + rank, LONG).unwrap_err()) {
         assert_eq!(error.kind, ErrorKind::InvalidUsage);
-        assert!(error.what.contains("says that the job has") && error.what.contains("4"), "{error}");
+        assert!(
+            error.what.contains("says that the job has") && error.what.contains("4"),
+            "{error}"
+        );
     }
 }
 
@@ -112,7 +133,10 @@ fn another_setting_is_named_on_all() {
         join(&id, (rank, 3), &config, Vec::new(), Instant::now() + LONG).unwrap_err()
     });
     for error in errors {
-        assert!(error.what.contains("DURE_SLOTS is ") && error.what.contains("rank 1 (host"), "{error}");
+        assert!(
+            error.what.contains("DURE_SLOTS is ") && error.what.contains("rank 1 (host"),
+            "{error}"
+        );
     }
 }
 
@@ -127,8 +151,16 @@ fn a_wrong_secret_is_told_at_once_to_it_and_at_the_deadline_to_the_others() {
         assert!(began.elapsed() < LONG / 2);
         result.unwrap_err().what
     });
-    assert!(errors[0].starts_with("rank 1 never came (1 of 2 did); a connection from "), "{}", errors[0]);
-    assert!(errors[0].ends_with("that called itself rank 1 was refused: wrong secret"), "{}", errors[0]);
+    assert!(
+        errors[0].starts_with("rank 1 never came (1 of 2 did); a connection from "),
+        "{}",
+        errors[0]
+    );
+    assert!(
+        errors[0].ends_with("that called itself rank 1 was refused: wrong secret"),
+        "{}",
+        errors[0]
+    );
     assert!(errors[1].ends_with("refused the handshake: wrong secret?"), "{}", errors[1]);
 }
 
@@ -161,7 +193,9 @@ fn garbage_and_replays_on_the_port_disturb_nobody() {
     let address = ("127.0.0.1", id.port());
     let preamble = |kind, name| Preamble { id: name, kind, rank: 0 }.encode();
     let mut streams = Vec::new();
-    for (kind, name) in [(Kind::CheckIn, service::CHECK_IN), (Kind::Tree, id.name()), (Kind::Query, id.name())] {
+    for (kind, name) in
+        [(Kind::CheckIn, service::CHECK_IN), (Kind::Tree, id.name()), (Kind::Query, id.name())]
+    {
         let mut stream = TcpStream::connect(address).unwrap();
         stream.write_all(&preamble(kind, name)).unwrap();
         stream.write_all(&[0x5a; 999]).unwrap();
@@ -170,8 +204,10 @@ fn garbage_and_replays_on_the_port_disturb_nobody() {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.write_all(&[0xa5; 4096]).unwrap();
     streams.push(stream);
-    let jobs: Vec<Joined> =
-        on_ranks(&[0, 1], |rank| enter(&id, rank, 2, LONG)).into_iter().map(Result::unwrap).collect();
+    let jobs: Vec<Joined> = on_ranks(&[0, 1], |rank| enter(&id, rank, 2, LONG))
+        .into_iter()
+        .map(Result::unwrap)
+        .collect();
 
     // The first message of a handshake can be recorded and sent again: it is answered, and nothing comes of it.
     let mut caller = Noise::caller(id.control_key().bytes(), purpose(Kind::Query), 1000);
@@ -190,7 +226,9 @@ fn garbage_and_replays_on_the_port_disturb_nobody() {
     let _ = replay.read_to_end(&mut rest);
     assert!(rest.is_empty());
 
-    on_ranks(&[0, 1], |rank| jobs[rank as usize].control.all_gather(vec![1], Instant::now() + LONG).unwrap());
+    on_ranks(&[0, 1], |rank| {
+        jobs[rank as usize].control.all_gather(vec![1], Instant::now() + LONG).unwrap()
+    });
     drop(streams);
     jobs.iter().for_each(|joined| joined.control.fault().check().unwrap());
 }
@@ -204,7 +242,10 @@ fn a_rank_that_dies_is_named_on_all_others() {
     for (rank, joined) in (0..).zip(&jobs).filter(|&(rank, _)| rank != 1) {
         let error = await_fault(&joined.control);
         assert_eq!((error.kind, error.rank, error.peer), (ErrorKind::Remote, Some(rank), Some(1)));
-        assert!(error.what.starts_with("rank 1 (host ") && error.what.contains("died or lost"), "{error}");
+        assert!(
+            error.what.starts_with("rank 1 (host ") && error.what.contains("died or lost"),
+            "{error}"
+        );
     }
 }
 
@@ -233,7 +274,11 @@ fn goodbyes_are_known_and_are_no_faults() {
     jobs[2].control.leave();
     for (rank, joined) in (0..).zip(&jobs).filter(|&(rank, _)| rank != 2) {
         let look = |state: &mut shared::State| state.left.contains(&2).then_some(());
-        joined.control.shared.wait(Instant::now() + LONG, look, || format!("rank {rank} never heard")).unwrap();
+        joined
+            .control
+            .shared
+            .wait(Instant::now() + LONG, look, || format!("rank {rank} never heard"))
+            .unwrap();
         assert!(joined.control.has_left(2) && !joined.control.has_left(1));
         assert_eq!(joined.control.left(), BTreeSet::from([2]));
         joined.control.fault().check().unwrap();
@@ -247,11 +292,17 @@ fn a_rank_answers_what_it_is_doing() {
     record.begin(1, [11, 12]);
     record.end(1);
     record.begin(2, [21, 22]);
-    let waiting = Waiting { pass: 3, step: 4, text: "receive from rank 0".to_owned(), peer: Some(0) };
+    let waiting =
+        Waiting { pass: 3, step: 4, text: "receive from rank 0".to_owned(), peer: Some(0) };
     record.set_waiting(Some(waiting.clone()));
     let answer = jobs[0].control.ask(2, 1, LONG).unwrap();
-    let expected =
-        Answer { current: 2, in_call: true, waiting: Some(waiting), signature: Some([11, 12]), left: false };
+    let expected = Answer {
+        current: 2,
+        in_call: true,
+        waiting: Some(waiting),
+        signature: Some([11, 12]),
+        left: false,
+    };
     assert_eq!(answer, expected);
     assert_eq!(jobs[1].control.ask(1, 5, LONG).unwrap().signature, None);
     assert_eq!(jobs[0].control.ask(3, 1, LONG).unwrap_err().kind, ErrorKind::InvalidArgument);

@@ -88,7 +88,8 @@ impl Done {
             if left.is_zero() {
                 return Ok(());
             }
-            result = self.changed.wait_timeout(result, left).unwrap_or_else(PoisonError::into_inner).0;
+            result =
+                self.changed.wait_timeout(result, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }
@@ -162,7 +163,11 @@ impl Thread {
     /// # Errors
     /// `System` when it is taken.
     pub(crate) fn port_numbered(&self, number: u16) -> Result<Arc<Port>> {
-        if self.port.number() == number { Ok(Arc::clone(&self.port)) } else { bind(Some(number..=number)) }
+        if self.port.number() == number {
+            Ok(Arc::clone(&self.port))
+        } else {
+            bind(Some(number..=number))
+        }
     }
 
     /// The process's port.
@@ -191,10 +196,13 @@ impl Thread {
 fn bind(ports: Option<std::ops::RangeInclusive<u16>>) -> Result<Arc<Port>> {
     let what = match &ports {
         None => "no port to listen on".to_owned(),
-        Some(range) if range.start() == range.end() => format!("cannot listen on port {}", range.start()),
+        Some(range) if range.start() == range.end() => {
+            format!("cannot listen on port {}", range.start())
+        }
         Some(range) => format!("cannot listen on any port of {}-{}", range.start(), range.end()),
     };
-    Port::bind(PortOptions { ports, ..PortOptions::default() }).map_err(|source| Error::system(what).because(source))
+    Port::bind(PortOptions { ports, ..PortOptions::default() })
+        .map_err(|source| Error::system(what).because(source))
 }
 
 /// What this process tells others about itself.
