@@ -36,6 +36,12 @@ impl Bytes {
         self.0.len
     }
 
+    /// Where it begins.
+    #[cfg(test)]
+    pub(crate) fn address(self) -> usize {
+        self.0.address()
+    }
+
     /// The `len` bytes from `offset`.
     ///
     /// # Panics

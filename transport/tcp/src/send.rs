@@ -232,3 +232,96 @@ fn write_lead(lead: &mut [u8; Header::LEN + HEAD], frame: &Frame<'_>) -> usize {
 fn is_later(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A frame of a test: its head's length, its body's pieces as ranges of the source, and whether it is followed by
+    /// a flush.
+    type Plan = (usize, Vec<(usize, usize)>, bool);
+
+    fn plan() -> impl Strategy<Value = Plan> {
+        let piece = (0..50_000_usize, prop_oneof![1..100_usize, 10_000..50_000_usize]);
+        (0..=HEAD, proptest::collection::vec(piece, 0..=GATHER), any::<bool>())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+        /// However little the socket takes at a time, the bytes come out in order, and each token once.
+        #[test]
+        fn frames_are_sent_whole_and_in_order(plans in proptest::collection::vec(plan(), 1..90), release: bool) {
+            let source = Pages::new(100_000).unwrap();
+            let bytes: Vec<u8> = (0..100_000_u32).map(|k| (k ^ k >> 8).to_le_bytes()[0]).collect();
+            source.bytes().write(&bytes);
+            let (mut ours, theirs) = UnixStream::pair().unwrap();
+            ours.set_nonblocking(true).unwrap();
+            let (mut sending, mut events) = (Sending::default(), Vec::new());
+            let (mut expected, mut arrived, mut pending) = (Vec::new(), Vec::new(), Vec::new());
+            let mut receive = |arrived: &mut Vec<u8>| {
+                let mut buffer = vec![0; 1 << 16];
+                let got = ours.read(&mut buffer).unwrap_or(0);
+                arrived.extend(&buffer[..got]);
+            };
+            for ((head, pieces, flush), token) in plans.into_iter().zip(0..) {
+                let header = Header::signal(u32::try_from(token).unwrap());
+                let pieces: Vec<_> = pieces
+                    .iter()
+                    .map(|(at, len)| Piece { bytes: source.bytes().part(*at, *len), region: Region(0) })
+                    .collect();
+                let head = &bytes[..head];
+                let frame = Frame { header, head, body: &pieces, token: Token(token) };
+                match sending.post(theirs.as_fd(), &frame) {
+                    Ok(Posted::Done) => {}
+                    Ok(Posted::Pending) => pending.push(token),
+                    Err(Full) => {
+                        prop_assert_eq!(sending.queue.len(), QUEUE);
+                        break;
+                    }
+                }
+                expected.extend(header.encode());
+                expected.extend(head);
+                for piece in &pieces {
+                    let at = piece.bytes.address() - source.memory().address();
+                    expected.extend(&bytes[at..at + piece.bytes.len()]);
+                }
+                if flush {
+                    receive(&mut arrived);
+                    sending.flush(theirs.as_fd(), &mut events);
+                }
+            }
+            if release {
+                sending.detach(Region(0));
+                source.bytes().write(&vec![0xee; 100_000]);
+            }
+            while arrived.len() < expected.len() {
+                sending.flush(theirs.as_fd(), &mut events);
+                receive(&mut arrived);
+            }
+            prop_assert!(arrived == expected);
+            let sent: Vec<_> =
+                events.iter().map(|event| if let Event::Sent(token) = event { token.0 } else { u64::MAX }).collect();
+            prop_assert_eq!(sent, pending);
+            prop_assert!(sending.is_idle() && !sending.is_broken());
+        }
+    }
+
+    #[test]
+    fn frames_for_nobody_are_taken_and_dropped() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        drop(ours);
+        let mut sending = Sending::default();
+        let frame = Frame { header: Header::signal(0), head: &[], body: &[], token: Token(0) };
+        for _ in 0..100 {
+            assert_eq!(sending.post(theirs.as_fd(), &frame), Ok(Posted::Done));
+        }
+        assert_eq!(sending.take_error().unwrap().kind(), io::ErrorKind::BrokenPipe);
+    }
+}

@@ -44,3 +44,25 @@ pub(crate) fn tune(stream: &TcpStream) {
         let _ = socket.set_tcp_congestion(CONGESTION);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_connection_is_set_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        tune(&stream);
+        let socket = SockRef::from(&stream);
+        assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(10));
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(5));
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), 3);
+        // BBR stays only where the system does not grant the other.
+        let refused = socket.set_tcp_congestion(CONGESTION).is_err();
+        assert!(refused || !socket.tcp_congestion().unwrap().starts_with(b"bbr"));
+    }
+}

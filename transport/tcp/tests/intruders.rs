@@ -134,6 +134,7 @@ fn preamble() -> Preamble {
 /// A connection with a preamble and `bytes`.
 fn intruder(to: SocketAddr, bytes: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(to).unwrap();
+    stream.set_nodelay(true).unwrap();
     stream.write_all(&preamble().encode()).unwrap();
     stream.write_all(bytes).unwrap();
     stream
