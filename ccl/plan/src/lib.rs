@@ -19,14 +19,18 @@ mod check;
 mod choose;
 mod flaw;
 mod memory;
+mod parse;
 mod schedule;
 mod shapes;
 mod step;
+mod text;
 mod verify;
 
 pub use crate::algorithm::{Algorithm, Blocks, Collective, Refusal, Shape, Steps, World};
 pub use crate::algorithms::{algorithms, find};
 pub use crate::choose::{Choice, choose};
 pub use crate::flaw::{Flaw, Place};
+pub use crate::parse::ParseError;
 pub use crate::step::{Buf, Chunks, Rank, Sources, Step, input, output, scratch};
+pub use crate::text::{FilePlan, to_text};
 pub use crate::verify::{Proof, verify};
