@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   0          header: magic, version, length, lines, process
-//!   4096       line 0, line 1, ...: 64 bytes each, one shared word at the start of each
+//!   4096       line 0, line 1, ...: 128 bytes each, one shared word at the start of each
 //!   heap       regions
 //! ```
 //!
@@ -28,8 +28,9 @@ const AT_LINES: u64 = 24;
 /// For whoever reads a dump; nobody relies on it.
 const AT_PROCESS: u64 = 32;
 
-/// Size of a line: a cache line of x86-64 and of most aarch64.
-const LINE: u64 = 64;
+/// Size of a line: two cache lines, because x86-64 fetches them in pairs (crossbeam pads to as much). A polled counter
+/// beside a bell would take the bell's line away from the peer, which needs it at each signal.
+const LINE: u64 = 128;
 
 /// A line of somebody's board.
 pub(crate) type Line = u32;
@@ -104,9 +105,9 @@ impl Board {
     }
 
     fn word(&self, at: u64) -> &AtomicU64 {
-        let word = self.map.memory(at, 8).ptr.cast::<u64>();
+        let word = self.map.address(at, 8).cast::<u64>();
         assert!(word.is_aligned(), "words of the board are aligned");
-        // SAFETY: `memory` checked the range, the mapping lives as long as `self`, and no other access to header or
+        // SAFETY: `address` checked the range, the mapping lives as long as `self`, and no other access to header or
         // board exists in this process; what other processes do to it cannot be worse than a race of atomics.
         unsafe { AtomicU64::from_ptr(word.as_ptr()) }
     }

@@ -11,7 +11,7 @@ use crate::map::File;
 use crate::socket::Name;
 use crate::{NAME, Options};
 
-/// Lines of a board: 4 MiB of addresses, of which the pages that are used exist. A communicator of a hundred ranks on
+/// Lines of a board: 8 MiB of addresses, of which the pages that are used exist. A communicator of a hundred ranks on
 /// one host with sixteen lanes uses a few thousand.
 const LINES: Line = 1 << 16;
 

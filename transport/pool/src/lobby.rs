@@ -149,17 +149,19 @@ fn exactly<const N: usize>(message: &[u8]) -> Result<&[u8; N]> {
 }
 
 fn read_greeting(message: &[u8], files: &[OwnedFd]) -> Result<(Board, Line, Card)> {
-    let broken = |what| Error::Protocol { what };
-    let [file] = files else {
-        return Err(broken("a greeting without its segment"));
+    let broken = |what| Err(Error::Protocol { what });
+    let [file] = files else { return broken("a greeting without its segment") };
+    let Some((bell, hello)) = message.split_first_chunk() else {
+        return broken("a greeting without a bell");
     };
-    let (bell, hello) = message.split_first_chunk().ok_or(broken("a greeting without a bell"))?;
     if hello.len() > Card::MAX {
-        return Err(broken("a hello that is too long"));
+        return broken("a hello that is too long");
     }
     let board = Board::join(Map::join(file)?)?;
     let bell = Line::from_le_bytes(*bell);
-    board.line(bell).ok_or(broken("a bell that is not on the board"))?;
+    if bell >= board.lines() {
+        return broken("a bell that is not on the board");
+    }
     Ok((board, bell, Card(hello.into())))
 }
 

@@ -69,35 +69,42 @@ impl Map {
         u64::try_from(self.len).expect("an address fits 64 bits")
     }
 
-    /// The bytes from `at`.
+    /// Address of the byte at `at`, behind which there are at least `len`.
     ///
     /// # Panics
     /// When they are not inside the segment.
+    pub(crate) fn address(&self, at: u64, len: u64) -> NonNull<u8> {
+        let inside = at.checked_add(len).is_some_and(|end| end <= self.len());
+        assert!(inside, "{len} bytes at {at} of a segment of {}", self.len);
+        let offset = usize::try_from(at).expect("it is less than the length");
+        // SAFETY: it was just checked that the offset is inside the mapping.
+        unsafe { self.base.add(offset) }
+    }
+
+    /// The bytes from `at`; panics as `address` does.
     pub(crate) fn memory(&self, at: u64, len: u64) -> Memory {
-        let at = usize::try_from(at).expect("inside a mapped segment");
-        let len = usize::try_from(len).expect("inside a mapped segment");
-        Memory::host(self.base.as_ptr(), self.len).part(at, len)
+        let len_here = usize::try_from(len).expect("inside a mapped segment");
+        Memory::host(self.address(at, len).as_ptr(), len_here)
     }
 
     /// Copies bytes into the segment.
     pub(crate) fn write(&self, at: u64, bytes: &[u8]) {
         let len = u64::try_from(bytes.len()).expect("a length fits 64 bits");
-        let into = self.memory(at, len);
-        // SAFETY: `memory` checked the target; `bytes` is borrowed and nothing borrowed lies in a mapping.
-        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), into.ptr.as_ptr(), bytes.len()) };
+        let into = self.address(at, len).as_ptr();
+        // SAFETY: `address` checked the target; `bytes` is borrowed and nothing borrowed lies in a mapping.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), into, bytes.len()) };
     }
 
     /// Copies bytes of another mapping, or of this one, into the segment.
     pub(crate) fn copy(&self, at: u64, source: &Self, from: u64, len: u64) {
-        let into = self.memory(at, len);
-        let bytes = source.memory(from, len);
-        // SAFETY: `memory` checked both ranges; they may overlap.
-        unsafe { ptr::copy(bytes.ptr.as_ptr(), into.ptr.as_ptr(), bytes.len) };
+        let (into, bytes) = (self.address(at, len), source.memory(from, len));
+        // SAFETY: `address` checked both ranges; they may overlap.
+        unsafe { ptr::copy(bytes.ptr.as_ptr(), into.as_ptr(), bytes.len) };
     }
 
     fn zero(&self, at: u64, len: u64) {
         let into = self.memory(at, len);
-        // SAFETY: `memory` checked the range.
+        // SAFETY: `address` checked the range.
         unsafe { into.ptr.write_bytes(0, into.len) };
     }
 }

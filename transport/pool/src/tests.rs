@@ -286,7 +286,7 @@ fn lines_run_out_with_an_error() {
 fn parts_of_own_memory_are_registered_and_nothing_else() {
     let mut pools = pair();
     let (whole, memory) = pools[1].alloc(10_000).unwrap();
-    let other = vec![0_u8; 64];
+    let other = [0_u8; 64];
     for foreign in [
         Memory::host(other.as_ptr().cast_mut(), 64),
         Memory { len: 10_001, ..memory },

@@ -1,4 +1,5 @@
 //! The properties of every transport, on shared memory.
+#![expect(clippy::unwrap_used, reason = "a test says that something is there by unwrapping it")]
 
 use dure_pool::{Options, Pool};
 use dure_transport::conformance::Pair;

@@ -1,10 +1,11 @@
 //! Two processes: bytes in both directions, sleep and wake, and the death of one.
 //!
 //! The other process is this program again, told to run [`the_other_process`].
+#![expect(clippy::unwrap_used, reason = "a test says that something is there by unwrapping it")]
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::BorrowedFd;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use dure_pool::{Options, Pool};
@@ -13,7 +14,8 @@ use dure_transport::{
     Card, Error, Event, Flow, Peer, Posted, Put, RemoteRegion, Signal, Token, Transport,
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::unistd::{ForkResult, alarm, fork, pause};
+use nix::sys::signal::kill;
+use nix::unistd::{ForkResult, Pid, alarm, fork, pause};
 
 /// Far beyond what anything here takes.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -41,12 +43,7 @@ impl Side {
         let key = pool.key(region, peer).unwrap();
         let hello = [signal.0.to_le_bytes().as_slice(), &key.0].concat();
         pool.connect(peer, address, &Card(hello.into())).unwrap();
-        let hello = loop {
-            match next_event(&mut pool) {
-                Event::Up { hello, .. } => break hello,
-                other => panic!("{other:?} while connecting"),
-            }
-        };
+        let Event::Up { hello, .. } = next_event(&mut pool) else { panic!("not up") };
         let (remote_signal, key) = hello.0.split_first_chunk().unwrap();
         let remote = pool.import(peer, &Card(key.into())).unwrap();
         let remote_signal = Signal(u32::from_le_bytes(*remote_signal));
@@ -61,7 +58,7 @@ impl Side {
             head: &value.to_le_bytes(),
             body: &[],
             into: Some(self.remote),
-            at: 8,
+            at: 0,
             signal: Some(self.remote_signal),
             token: Token(0),
         };
@@ -76,13 +73,12 @@ impl Side {
             if self.pool.arrived(self.signal) > self.seen {
                 self.seen += 1;
                 // SAFETY: inside the region, aligned, and the peer writes again only when it was answered.
-                return Ok(unsafe { self.bytes.add(1).read() });
+                return Ok(unsafe { self.bytes.read() });
             }
-            for event in events.drain(..) {
-                match event {
-                    Event::Lost { error, .. } => return Err(error),
-                    other => panic!("{other:?} while connected"),
-                }
+            match events.pop() {
+                Some(Event::Lost { error, .. }) => return Err(error),
+                Some(other) => panic!("{other:?} while connected"),
+                None => {}
             }
             sleep(&mut self.pool);
         }
@@ -133,9 +129,12 @@ fn the_other_process() {
     let mut side = Side::meet(pool, Peer(0), &unhex(address));
     if heir == "heir" {
         // SAFETY: the child calls nothing but alarm and pause, which are safe after a fork.
-        if let ForkResult::Child = unsafe { fork() }.unwrap() {
-            alarm::set(30);
-            pause();
+        match unsafe { fork() }.unwrap() {
+            ForkResult::Child => {
+                alarm::set(30);
+                pause();
+            }
+            ForkResult::Parent { child } => println!("heir {child}"),
         }
     }
     while let Ok(value) = side.receive() {
@@ -143,31 +142,50 @@ fn the_other_process() {
     }
 }
 
-/// Starts the other process and meets it.
-fn start(heir: &str) -> (Side, Child) {
-    let pool = open(0);
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "the_other_process", "--ignored", "--nocapture"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    writeln!(child.stdin.take().unwrap(), "{heir} {}", hex(&pool.address())).unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
-    let address = lines.find_map(|line| line.strip_prefix("address ").map(unhex)).unwrap();
-    (Side::meet(pool, Peer(1), &address), child)
+/// The other process; killed at the end, if it is still there.
+struct Other(Child, BufReader<ChildStdout>);
+
+impl Other {
+    /// Starts it and meets it.
+    fn start(heir: &str) -> (Side, Self) {
+        let pool = open(0);
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "the_other_process", "--ignored", "--nocapture"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        writeln!(child.stdin.take().unwrap(), "{heir} {}", hex(&pool.address())).unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut other = Self(child, stdout);
+        let address = unhex(&other.says("address "));
+        (Side::meet(pool, Peer(1), &address), other)
+    }
+
+    /// The rest of the next line that begins with `what`.
+    fn says(&mut self, what: &str) -> String {
+        let mut lines = self.1.by_ref().lines().map(Result::unwrap);
+        lines.find_map(|line| line.strip_prefix(what).map(str::to_owned)).unwrap()
+    }
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 #[test]
 fn two_processes_wake_each_other() {
-    let (mut side, mut child) = start("alone");
+    let (mut side, mut other) = Other::start("alone");
     for value in 0..2000 {
         side.send(value);
         assert_eq!(side.receive().unwrap(), value + 1);
     }
     // Rank 1 hears that rank 0 is gone, and ends.
     drop(side);
-    child.wait().unwrap();
+    assert!(other.0.wait().unwrap().success());
 }
 
 /// The peer is reported while this side sleeps, and at once: the socket ends with the process, or, where a child that
@@ -175,14 +193,17 @@ fn two_processes_wake_each_other() {
 #[test]
 fn a_killed_process_is_lost() {
     for heir in ["alone", "heir"] {
-        let (mut side, mut child) = start(heir);
+        let (mut side, mut other) = Other::start(heir);
+        let heir_pid = (heir == "heir").then(|| other.says("heir ").parse().unwrap());
         side.send(1);
         assert_eq!(side.receive().unwrap(), 2);
         let begin = Instant::now();
-        child.kill().unwrap();
+        other.0.kill().unwrap();
         assert!(matches!(side.receive(), Err(Error::Closed)));
         assert!(begin.elapsed() < Duration::from_secs(10), "{heir}: {:?}", begin.elapsed());
-        child.wait().unwrap();
         side.send(3);
+        if let Some(pid) = heir_pid {
+            kill(Pid::from_raw(pid), nix::sys::signal::SIGKILL).unwrap();
+        }
     }
 }
