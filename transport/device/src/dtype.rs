@@ -147,6 +147,7 @@ macro_rules! conversions {
 }
 
 conversions!(F16, u16, small::widen::<Self>, small::narrow::<Self>);
-conversions!(Bf16, u16, |bits: u32| f32::from_bits(bits << 16), small::narrow_bf16);
+conversions!(Bf16, u16, |bits: u32| f32::from_bits(bits << 16), |value| small::round_bf16(value)
+    >> 16);
 conversions!(F8E4M3, u8, small::widen::<Self>, small::narrow::<Self>);
 conversions!(F8E5M2, u8, small::widen::<Self>, small::narrow::<Self>);

@@ -98,10 +98,11 @@ pub(crate) fn narrow<F: Format>(value: f32) -> u32 {
     if magnitude > INFINITY_F32 { F::MAGNITUDE } else { sign | number }
 }
 
-/// The bfloat16 nearest to `value`, to even in a tie. NaN becomes the canonical NaN.
+/// The bits of an `f32` whose upper half is the bfloat16 nearest to `value`, to even in a tie; the lower half means
+/// nothing. NaN becomes the canonical NaN.
 #[inline(always)]
-pub(crate) fn narrow_bf16(value: f32) -> u32 {
+pub(crate) fn round_bf16(value: f32) -> u32 {
     let bits = value.to_bits();
-    let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
-    if bits & !(1 << 31) > INFINITY_F32 { 0x7fff } else { rounded }
+    let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1));
+    if value.is_nan() { NAN_F32 } else { rounded }
 }

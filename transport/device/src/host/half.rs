@@ -1,14 +1,12 @@
 //! binary16 by the CPU's own conversions, which the compiler does not find in a plain loop. Sixteen elements at a time;
-//! the loops of [`kernel`] do what is left over.
+//! the loops of [`kernel`] do what is left over, and all of it on CPUs without such instructions.
 
 use std::array;
 
 use super::element::Element;
 use super::kernel;
 use super::ops::Op;
-#[cfg(target_arch = "x86_64")]
-use super::width::{Avx2, Avx512};
-use super::width::{Plain, Width, per_width};
+use super::width::{Width, per_width};
 use crate::F16;
 
 /// Elements in a block.
@@ -35,55 +33,51 @@ trait Convert {
     unsafe fn narrow(values: [f32; BLOCK]) -> Halves;
 }
 
-/// `dst[i] = a[i] op b[i]`.
-pub(super) fn join<O: Op<f32>>(width: Width, a: &[u8], b: &[u8], dst: &mut [u8]) {
-    let ((a, last_a), (b, last_b), (dst, last)) =
-        (a.as_chunks(), b.as_chunks(), dst.as_chunks_mut());
-    join_blocks::<O>(width, a, b, dst);
-    kernel::join::<F16, O>(Width::PLAIN, last_a, last_b, last);
-}
-
-/// `dst[i] = dst[i] op src[i]`.
-pub(super) fn update<O: Op<f32>>(width: Width, dst: &mut [u8], src: &[u8]) {
-    let ((dst, last), (src, last_src)) = (dst.as_chunks_mut(), src.as_chunks());
-    update_blocks::<O>(width, dst, src);
-    kernel::update::<F16, O>(Width::PLAIN, last, last_src);
-}
-
-/// `dst[i] = src[i]`, from binary16 to `f32`.
-pub(super) fn widen(width: Width, dst: &mut [u8], src: &[u8]) {
-    let ((dst, last), (src, last_src)) = (dst.as_chunks_mut(), src.as_chunks());
-    widen_blocks(width, dst, src);
-    kernel::convert::<f32, F16>(Width::PLAIN, last, last_src);
-}
-
-/// `dst[i] = src[i]`, from `f32` to binary16.
-pub(super) fn narrow(width: Width, dst: &mut [u8], src: &[u8]) {
-    let ((dst, last), (src, last_src)) = (dst.as_chunks_mut(), src.as_chunks());
-    narrow_blocks(width, dst, src);
-    kernel::convert::<F16, f32>(Width::PLAIN, last, last_src);
+per_width! {
+    pub(super) fn join<O: Op<f32>>(a: &[u8], b: &[u8], dst: &mut [u8])
+    plain join_plain::<O>; with U join_blocks::<U, O>;
 }
 
 per_width! {
-    fn join_blocks<O: Op<f32>>(a: &[Halves], b: &[Halves], dst: &mut [Halves]) with U = join_body::<U, O>;
+    pub(super) fn update<O: Op<f32>>(dst: &mut [u8], src: &[u8])
+    plain update_plain::<O>; with U update_blocks::<U, O>;
+}
+
+per_width! {
+    pub(super) fn widen<>(dst: &mut [u8], src: &[u8]) plain widen_plain; with U widen_blocks::<U>;
+}
+
+per_width! {
+    pub(super) fn narrow<>(dst: &mut [u8], src: &[u8]) plain narrow_plain; with U narrow_blocks::<U>;
+}
+
+/// `dst[i] = a[i] op b[i]`.
+fn join_plain<O: Op<f32>>(a: &[u8], b: &[u8], dst: &mut [u8]) {
+    kernel::join::<F16, O>(Width::PLAIN, a, b, dst);
 }
 
 #[inline(always)]
-fn join_body<U: Convert, O: Op<f32>>(a: &[Halves], b: &[Halves], dst: &mut [Halves]) {
+fn join_blocks<U: Convert, O: Op<f32>>(a: &[u8], b: &[u8], dst: &mut [u8]) {
+    let ((a, last_a), (b, last_b), (dst, last)) =
+        (a.as_chunks(), b.as_chunks(), dst.as_chunks_mut());
     for ((dst, a), b) in dst.iter_mut().zip(a).zip(b) {
         *dst = both::<U, O>(a, b);
     }
+    join_plain::<O>(last_a, last_b, last);
 }
 
-per_width! {
-    fn update_blocks<O: Op<f32>>(dst: &mut [Halves], src: &[Halves]) with U = update_body::<U, O>;
+/// `dst[i] = dst[i] op src[i]`.
+fn update_plain<O: Op<f32>>(dst: &mut [u8], src: &[u8]) {
+    kernel::update::<F16, O>(Width::PLAIN, dst, src);
 }
 
 #[inline(always)]
-fn update_body<U: Convert, O: Op<f32>>(dst: &mut [Halves], src: &[Halves]) {
+fn update_blocks<U: Convert, O: Op<f32>>(dst: &mut [u8], src: &[u8]) {
+    let ((dst, last), (src, last_src)) = (dst.as_chunks_mut(), src.as_chunks());
     for (dst, src) in dst.iter_mut().zip(src) {
         *dst = both::<U, O>(dst, src);
     }
+    update_plain::<O>(last, last_src);
 }
 
 /// One block `op` another.
@@ -97,12 +91,15 @@ fn both<U: Convert, O: Op<f32>>(a: &Halves, b: &Halves) -> Halves {
     unsafe { U::narrow(array::from_fn(|i| O::apply(a[i], b[i]))) }
 }
 
-per_width! {
-    fn widen_blocks<>(dst: &mut [Floats], src: &[Halves]) with U = widen_body::<U>;
+/// `dst[i] = src[i]`, from binary16 to `f32`.
+fn widen_plain(dst: &mut [u8], src: &[u8]) {
+    kernel::convert::<f32, F16>(Width::PLAIN, dst, src);
 }
 
 #[inline(always)]
-fn widen_body<U: Convert>(dst: &mut [Floats], src: &[Halves]) {
+fn widen_blocks<U: Convert>(dst: &mut [u8], src: &[u8]) {
+    let ((dst, last), (src, last_src)) =
+        (dst.as_chunks_mut::<{ size_of::<Floats>() }>(), src.as_chunks());
     for (dst, src) in dst.iter_mut().zip(src) {
         // SAFETY: `per_width` names the type of a width only under that width's instructions.
         let values = unsafe { U::widen(src) };
@@ -111,37 +108,24 @@ fn widen_body<U: Convert>(dst: &mut [Floats], src: &[Halves]) {
             .zip(values)
             .for_each(|(dst, value)| *dst = value.to_ne_bytes());
     }
+    widen_plain(last, last_src);
 }
 
-per_width! {
-    fn narrow_blocks<>(dst: &mut [Halves], src: &[Floats]) with U = narrow_body::<U>;
+/// `dst[i] = src[i]`, from `f32` to binary16.
+fn narrow_plain(dst: &mut [u8], src: &[u8]) {
+    kernel::convert::<F16, f32>(Width::PLAIN, dst, src);
 }
 
 #[inline(always)]
-fn narrow_body<U: Convert>(dst: &mut [Halves], src: &[Floats]) {
+fn narrow_blocks<U: Convert>(dst: &mut [u8], src: &[u8]) {
+    let ((dst, last), (src, last_src)) =
+        (dst.as_chunks_mut(), src.as_chunks::<{ size_of::<Floats>() }>());
     for (dst, src) in dst.iter_mut().zip(src) {
         let src = f32::cut(src);
         // SAFETY: `per_width` names the type of a width only under that width's instructions.
         *dst = unsafe { U::narrow(array::from_fn(|i| f32::from_ne_bytes(src[i]))) };
     }
-}
-
-impl Convert for Plain {
-    #[inline(always)]
-    unsafe fn widen(block: &Halves) -> [f32; BLOCK] {
-        let block = F16::cut(block);
-        array::from_fn(|i| F16::read(block[i]))
-    }
-
-    #[inline(always)]
-    unsafe fn narrow(values: [f32; BLOCK]) -> Halves {
-        let mut block = [0; 2 * BLOCK];
-        F16::cut_mut(&mut block)
-            .iter_mut()
-            .zip(values)
-            .for_each(|(dst, value)| *dst = F16::write(value));
-        block
-    }
+    narrow_plain(last, last_src);
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -154,7 +138,8 @@ mod x86 {
         _mm512_cvtps_ph, _mm512_loadu_ps, _mm512_mask_mov_ps, _mm512_set1_epi32, _mm512_storeu_ps,
     };
 
-    use super::{Avx2, Avx512, BLOCK, Convert, Halves};
+    use super::super::width::{Avx2, Avx512};
+    use super::{BLOCK, Convert, Halves};
     use crate::small::NAN_F32;
 
     impl Convert for Avx2 {

@@ -4,6 +4,7 @@
 //! vector unit ([`Width`]). Results are the same to the bit on all widths and all machines.
 
 mod access;
+mod bf16;
 mod element;
 mod half;
 mod kernel;

@@ -4,7 +4,7 @@ use super::element::{Element, Ordered};
 use super::ops::{And, Max, Min, Op, Or, Prod, Sum, Xor};
 use super::pairs::Pairs;
 use super::width::Width;
-use super::{half, kernel, pairs};
+use super::{bf16, half, kernel, pairs};
 use crate::{Bf16, Combine, Dtype, F8E4M3, F8E5M2, F16};
 
 /// The two loops of one operation on one type. Memory is of whole elements.
@@ -83,7 +83,7 @@ where
         Dtype::F16 => Kernels { join: half::join::<O>, update: half::update::<O> },
         Dtype::F32 => Kernels::new::<f32, O>(),
         Dtype::F64 => Kernels::new::<f64, O>(),
-        Dtype::Bf16 => Kernels::new::<Bf16, O>(),
+        Dtype::Bf16 => Kernels { join: bf16::join::<O>, update: bf16::update::<O> },
         Dtype::F8E4M3 => Kernels::paired::<F8E4M3, O>(),
         Dtype::F8E5M2 => Kernels::paired::<F8E5M2, O>(),
     }

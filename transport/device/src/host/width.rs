@@ -20,9 +20,6 @@ pub(super) enum Set {
     Avx512,
 }
 
-/// [`Set::Plain`] as a type.
-pub(super) struct Plain;
-
 /// [`Set::Avx2`] as a type.
 #[cfg(target_arch = "x86_64")]
 pub(super) struct Avx2;
@@ -73,20 +70,28 @@ impl fmt::Display for Width {
 }
 
 /// Defines a function whose first argument is a [`Width`], from one body that is compiled for each: the body is inlined
-/// into functions that may use the width's instructions, and the compiler makes vector code of its loops. `with U` gives
-/// the body a type that stands for the width.
+/// into functions that may use the width's instructions, and the compiler makes vector code of its loops. Where a body
+/// needs intrinsics, `with U` gives it a type that stands for the width, and another body serves the plain width.
 macro_rules! per_width {
+    ($vis:vis fn $name:ident<$($g:ident: $bound:path),*>($($arg:ident: $type:ty),+) = $body:path;) => {
+        $crate::host::width::per_width! {
+            @ $vis fn $name<$($g: $bound),*>($($arg: $type),+) plain $body; wide [] $body;
+        }
+    };
     (
-        $(#[$doc:meta])*
-        $vis:vis fn $name:ident<$($g:ident: $bound:path),*>($($arg:ident: $type:ty),+) $(with $unit:ident)? = $body:path;
+        $vis:vis fn $name:ident<$($g:ident: $bound:path),*>($($arg:ident: $type:ty),+)
+        plain $plain:path; with $unit:ident $body:path;
     ) => {
-        $(#[$doc])*
+        $crate::host::width::per_width! {
+            @ $vis fn $name<$($g: $bound),*>($($arg: $type),+) plain $plain; wide [$unit] $body;
+        }
+    };
+    (
+        @ $vis:vis fn $name:ident<$($g:ident: $bound:path),*>($($arg:ident: $type:ty),+)
+        plain $plain:path; wide [$($unit:ident)?] $body:path;
+    ) => {
         $vis fn $name<$($g: $bound),*>(width: $crate::host::width::Width, $($arg: $type),+) {
             use $crate::host::width::Set;
-            fn plain<$($g: $bound),*>($($arg: $type),+) {
-                $(type $unit = $crate::host::width::Plain;)?
-                $body($($arg),+);
-            }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,f16c")]
             fn avx2<$($g: $bound),*>($($arg: $type),+) {
@@ -100,7 +105,7 @@ macro_rules! per_width {
                 $body($($arg),+);
             }
             match width.0 {
-                Set::Plain => plain::<$($g),*>($($arg),+),
+                Set::Plain => $plain($($arg),+),
                 // SAFETY: a `Width` is made only on a CPU that has its instructions.
                 #[cfg(target_arch = "x86_64")]
                 Set::Avx2 => unsafe { avx2::<$($g),*>($($arg),+) },
