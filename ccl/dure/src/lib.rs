@@ -10,6 +10,7 @@ mod element;
 mod engine;
 mod error;
 mod fault;
+mod launch;
 mod net;
 mod operation;
 mod progress;
@@ -37,4 +38,5 @@ pub use crate::typed::Group;
 
 pub use crate::config::Config;
 pub use crate::error::{Error, ErrorKind, Result};
+pub use crate::launch::Launch;
 pub use crate::unique_id::UniqueId;
