@@ -26,8 +26,11 @@ pub(crate) fn world(what: Collective, world: &World, slots: u32) -> Result<(), F
     Err(Flaw::Unprovable(why.to_owned()))
 }
 
-/// The shape makes sense, and all chunks of all ranks fit `most` cells.
-pub(crate) fn cut(what: Collective, world: &World, cut: Cut, most: u64) -> Result<(), Flaw> {
+/// Most chunks that all ranks together may have: what a proof may use of memory, about a gigabyte.
+const MOST_CELLS: u64 = 1 << 26;
+
+/// The shape makes sense, and all ranks' chunks can be kept.
+pub(crate) fn cut(what: Collective, world: &World, cut: Cut) -> Result<(), Flaw> {
     if cut.parts == 0 || cut.run == 0 {
         return Err(Flaw::Unprovable(
             "blocks need at least one part, and messages room for one chunk".to_owned(),
@@ -36,8 +39,10 @@ pub(crate) fn cut(what: Collective, world: &World, cut: Cut, most: u64) -> Resul
     let blocks = u128::from(what.whole(world.ranks).max(1)) * 2;
     let cells =
         u128::from(world.ranks) * (blocks * u128::from(cut.parts) + u128::from(cut.scratch));
-    if cells > u128::from(most) {
-        return Err(Flaw::Unprovable(format!("{cells} chunks on all ranks are more than {most}")));
+    if cells > u128::from(MOST_CELLS) {
+        return Err(Flaw::Unprovable(format!(
+            "{cells} chunks on all ranks are more than {MOST_CELLS}"
+        )));
     }
     Ok(())
 }

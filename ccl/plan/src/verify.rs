@@ -50,9 +50,6 @@ pub struct Proof {
 /// Passes that are run.
 const PASSES: u32 = 2;
 
-/// Most chunks that all ranks together may have: what a proof may use of memory, about a gigabyte.
-const MOST_CELLS: u64 = 1 << 26;
-
 /// Proves an algorithm for one collective in one world, with `slots` slots on each edge.
 ///
 /// # Errors
@@ -77,7 +74,7 @@ pub fn verify(
     by.serves(what, world)?;
     let cut = by.shape(what, world);
     let ragged = by.ragged(what);
-    check::cut(what, world, cut, MOST_CELLS)?;
+    check::cut(what, world, cut)?;
     check::ragged(by, what, cut, ragged)?;
     let mut shapes = Shapes::new(world.ranks);
     let mut results = Results::default();
