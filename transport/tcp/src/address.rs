@@ -1,4 +1,4 @@
-//! The card that says where a process listens.
+//! The card that says where a transport is found: the id that connections to it name, and where its process listens.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -11,9 +11,19 @@ const TAG: [u8; 4] = *b"tcpa";
 /// Most addresses in a card; further ones are left out. 16 of the longest are below half of [`Card::MAX`].
 const MOST: usize = 16;
 
-/// For each address: 4 or 6, its 4 or 16 bytes, and the port, little endian.
-pub(crate) fn encode(addresses: &[SocketAddr]) -> Card {
+/// Where a transport is found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Address {
+    /// What connections to it name in their preamble: a process may have several.
+    pub(crate) id: [u8; 16],
+    /// Where its process listens, the best first.
+    pub(crate) addresses: Vec<SocketAddr>,
+}
+
+/// The id; then for each address 4 or 6, its 4 or 16 bytes, and the port, little endian.
+pub(crate) fn encode(id: [u8; 16], addresses: &[SocketAddr]) -> Card {
     let mut bytes = TAG.to_vec();
+    bytes.extend(id);
     for address in addresses.iter().take(MOST) {
         match address.ip() {
             IpAddr::V4(ip) => {
@@ -30,12 +40,12 @@ pub(crate) fn encode(addresses: &[SocketAddr]) -> Card {
     Card(bytes.into())
 }
 
-pub(crate) fn decode(card: &Card) -> Result<Vec<SocketAddr>> {
+pub(crate) fn decode(card: &Card) -> Result<Address> {
     parse(&card.0).ok_or(Error::BadCard { transport: NAME })
 }
 
-fn parse(bytes: &[u8]) -> Option<Vec<SocketAddr>> {
-    let mut rest = bytes.strip_prefix(&TAG)?;
+fn parse(bytes: &[u8]) -> Option<Address> {
+    let (id, mut rest) = bytes.strip_prefix(&TAG)?.split_first_chunk()?;
     let mut addresses = Vec::new();
     while let Some((family, tail)) = rest.split_first() {
         let (ip, tail) = match family {
@@ -47,7 +57,7 @@ fn parse(bytes: &[u8]) -> Option<Vec<SocketAddr>> {
         addresses.push(SocketAddr::new(ip, u16::from_le_bytes(*port)));
         rest = tail;
     }
-    (addresses.len() <= MOST).then_some(addresses)
+    (addresses.len() <= MOST).then_some(Address { id: *id, addresses })
 }
 
 #[cfg(test)]
@@ -62,15 +72,18 @@ mod tests {
             .iter()
             .map(|text| text.parse().unwrap())
             .collect();
-        assert_eq!(decode(&encode(&addresses)).unwrap(), addresses);
+        assert_eq!(
+            decode(&encode([7; 16], &addresses)).unwrap(),
+            Address { id: [7; 16], addresses }
+        );
     }
 
     #[test]
     fn a_card_never_exceeds_its_limit() {
         let addresses = vec!["[fd00::2]:65535".parse().unwrap(); 100];
-        let card = encode(&addresses);
+        let card = encode([7; 16], &addresses);
         assert!(card.0.len() <= Card::MAX);
-        assert_eq!(decode(&card).unwrap(), addresses[..MOST]);
+        assert_eq!(decode(&card).unwrap().addresses, addresses[..MOST]);
     }
 
     proptest! {
@@ -79,8 +92,8 @@ mod tests {
             if tagged {
                 bytes.splice(..0, TAG);
             }
-            if let Ok(addresses) = decode(&Card(bytes.clone().into())) {
-                prop_assert_eq!(&encode(&addresses).0[..], bytes);
+            if let Ok(Address { id, addresses }) = decode(&Card(bytes.clone().into())) {
+                prop_assert_eq!(&encode(id, &addresses).0[..], bytes);
             }
         }
     }

@@ -4,7 +4,7 @@
 //! first, the other one when all flows are there and `connect` was called. So the dialler's side comes up only when
 //! the other one did.
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::os::fd::AsFd;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use dure_transport::proof::{Claim, Key};
 use dure_transport::{Card, Error, Peer, Result};
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 
+use crate::address::Address;
 use crate::dial::Dial;
 use crate::preamble::{Kind, Preamble};
 use crate::prove::{Greeting, Proving, is_open};
@@ -32,7 +33,6 @@ const RETRY_AFTER: Duration = Duration::from_millis(50);
 pub(crate) struct Desk<'a> {
     pub(crate) epoll: &'a Epoll,
     pub(crate) key: &'a Key,
-    pub(crate) id: [u8; 16],
     pub(crate) me: Peer,
     pub(crate) peer: Peer,
 }
@@ -41,8 +41,8 @@ pub(crate) struct Desk<'a> {
 #[derive(Debug)]
 pub(crate) struct Joining {
     seats: Vec<Seat>,
-    /// The peer's addresses, on the side that dials.
-    dials: Option<Vec<SocketAddr>>,
+    /// Where the peer is, on the side that dials.
+    dials: Option<Address>,
     retries: u32,
     /// What `connect` was given.
     ours: Option<Card>,
@@ -81,15 +81,10 @@ impl Joining {
     }
 
     /// `connect` was called on this side.
-    pub(crate) fn connect(
-        &mut self,
-        desk: Desk<'_>,
-        addresses: Vec<SocketAddr>,
-        hello: &Card,
-    ) -> Result<()> {
+    pub(crate) fn connect(&mut self, desk: Desk<'_>, address: Address, hello: &Card) -> Result<()> {
         self.ours = Some(hello.clone());
         if desk.me < desk.peer {
-            self.dials = Some(addresses);
+            self.dials = Some(address);
             for flow in 0..self.seats.len() {
                 self.dial(desk, flow)?;
             }
@@ -177,9 +172,9 @@ impl Joining {
     }
 
     fn dial(&mut self, desk: Desk<'_>, flow: usize) -> Result<()> {
-        let addresses = self.dials.clone().expect("only the side with addresses dials");
-        let dial =
-            Dial::new(addresses, Preamble { id: desk.id, kind: Kind::Data, rank: desk.me.0 })?;
+        let Address { id, addresses } =
+            self.dials.clone().expect("only the side with an address dials");
+        let dial = Dial::new(addresses, Preamble { id, kind: Kind::Data, rank: desk.me.0 })?;
         watch(desk.epoll, &dial.doorbell())?;
         self.seats[flow] = Seat::Dialling(dial);
         Ok(())

@@ -41,7 +41,8 @@ const LAST_READS: usize = 64;
 pub struct Options {
     /// The rank of this side.
     pub me: Peer,
-    /// Of the communicator: connections that name it are this transport's.
+    /// Of this rank of this communicator: connections that name it are this transport's. Peers learn it from the
+    /// address.
     pub id: [u8; 16],
     /// The secret that peers have to prove.
     pub key: Key,
@@ -220,8 +221,8 @@ impl Tcp {
     }
 
     fn desk(&self, peer: Peer) -> Desk<'_> {
-        let Options { id, key, me, .. } = &self.options;
-        Desk { epoll: &self.epoll, key, id: *id, me: *me, peer }
+        let Options { key, me, .. } = &self.options;
+        Desk { epoll: &self.epoll, key, me: *me, peer }
     }
 
     /// Lets frames flow to and from a peer.
@@ -427,12 +428,12 @@ impl Transport for Tcp {
     }
 
     fn address(&self) -> Card {
-        address::encode(&self.options.addresses)
+        address::encode(self.options.id, &self.options.addresses)
     }
 
     fn connect(&mut self, peer: Peer, address: &Card, hello: &Card) -> Result<()> {
         assert!(hello.0.len() <= Card::MAX, "a greeting is no longer than a card");
-        let addresses = address::decode(address)?;
+        let address = address::decode(address)?;
         if peer == self.options.me {
             return Err(Error::Unsupported { transport: NAME, what: "connect a rank to itself" });
         }
@@ -449,7 +450,7 @@ impl Transport for Tcp {
             }
             other => panic!("connect is called once per peer, and peer {} is {other:?}", peer.0),
         };
-        let begun = joining.connect(self.desk(peer), addresses, hello);
+        let begun = joining.connect(self.desk(peer), address, hello);
         *self.link(peer) = if begun.is_ok() { Link::Joining(joining) } else { Link::Lost };
         self.watch_port();
         begun

@@ -50,15 +50,13 @@ fn bind() -> (Arc<Port>, SocketAddr) {
 
 /// A transport that tells peers to dial `address`.
 fn end(me: u32, key: Key, port: Arc<Port>, address: SocketAddr) -> End {
-    let options = Options {
-        me: Peer(me),
-        id: ID,
-        key,
-        port: Arc::clone(&port),
-        addresses: vec![address],
-        flows: 1,
-    };
-    End { net: open(options).unwrap(), port }
+    end_with(me, key, port, address, 1)
+}
+
+fn end_with(me: u32, key: Key, port: Arc<Port>, address: SocketAddr, flows: u16) -> End {
+    let (addresses, of_end) = (vec![address], Arc::clone(&port));
+    let net = open(Options { me: Peer(me), id: ID, key, port, addresses, flows }).unwrap();
+    End { net, port: of_end }
 }
 
 /// Polls until `done` gives something.
@@ -140,23 +138,28 @@ fn intruder(to: SocketAddr, bytes: &[u8]) -> TcpStream {
     stream
 }
 
-/// Rank 0 by hand: a connection to rank 1 that is up, on which anything can be sent.
-fn by_hand(end: &mut End, to: SocketAddr, key: &Key) -> TcpStream {
-    let claim = Claim { rank: 0, flow: 0 };
-    let dialler = Dialler::new(key, claim, 1).unwrap();
-    let mut stream = intruder(to, &dialler.hello());
-    let mut reply = [0; REPLY_LEN];
-    receive(end, &mut stream, &mut reply);
-    stream.write_all(&dialler.verify(&reply).unwrap()).unwrap();
+/// Rank 0 by hand: the connections to another rank that is up then, on which anything can be sent.
+fn by_hand<const FLOWS: usize>(me: u32) -> (End, [TcpStream; FLOWS]) {
+    let (port, to) = bind();
+    let mut end = end_with(me, key(), port, to, u16::try_from(FLOWS).unwrap());
+    let streams = std::array::from_fn(|flow| {
+        let claim = Claim { rank: 0, flow: u16::try_from(flow).unwrap() };
+        let dialler = Dialler::new(&key(), claim, me).unwrap();
+        let mut stream = intruder(to, &dialler.hello());
+        let mut reply = [0; REPLY_LEN];
+        receive(&mut end, &stream, &mut reply);
+        stream.write_all(&dialler.verify(&reply).unwrap()).unwrap();
+        stream
+    });
     // An empty greeting in both directions.
-    stream.write_all(&[0, 0]).unwrap();
-    let address = end.address();
-    end.connect(Peer(0), &address, &Card::default()).unwrap();
-    receive(end, &mut stream, &mut [0; 2]);
-    stream
+    (&streams[0]).write_all(&[0, 0]).unwrap();
+    let own = end.address();
+    end.connect(Peer(0), &own, &Card::default()).unwrap();
+    receive(&mut end, &streams[0], &mut [0; 2]);
+    (end, streams)
 }
 
-fn receive(end: &mut End, stream: &mut TcpStream, into: &mut [u8]) {
+fn receive(end: &mut End, mut stream: &TcpStream, into: &mut [u8]) {
     stream.set_nonblocking(true).unwrap();
     let mut got = 0;
     until(&mut [end], "the other side answers", |_, _| {
@@ -180,7 +183,7 @@ fn a_wrong_key_gets_nothing() {
     // One that does not check, and makes up its code.
     let dialler = Dialler::new(&Key::new([6; 32]), Claim { rank: 0, flow: 0 }, 1).unwrap();
     let mut stream = intruder(address, &dialler.hello());
-    receive(&mut b, &mut stream, &mut [0; REPLY_LEN]);
+    receive(&mut b, &stream, &mut [0; REPLY_LEN]);
     stream.write_all(&[7; 32]).unwrap();
     assert_closed(&mut b, stream);
     assert_works(&mut a, &mut b);
@@ -193,7 +196,7 @@ fn a_rank_that_is_up_is_not_replaced() {
     let dialler = Dialler::new(&key(), Claim { rank: 0, flow: 0 }, 1).unwrap();
     let mut stream = intruder(address, &dialler.hello());
     let mut reply = [0; REPLY_LEN];
-    receive(&mut b, &mut stream, &mut reply);
+    receive(&mut b, &stream, &mut reply);
     stream.write_all(&dialler.verify(&reply).unwrap()).unwrap();
     assert_closed(&mut b, stream);
     assert_works(&mut a, &mut b);
@@ -301,32 +304,48 @@ fn end_address(address: SocketAddr) -> Card {
 }
 
 #[test]
-fn a_peer_is_held_to_its_own_regions_and_counters() {
-    let (port, address) = bind();
-    let mut b = end(2, key(), port, address);
-    let dialler = Dialler::new(&key(), Claim { rank: 0, flow: 0 }, 2).unwrap();
-    let mut stream = intruder(address, &dialler.hello());
-    let mut reply = [0; REPLY_LEN];
-    let own = b.address();
-    b.connect(Peer(0), &own, &Card::default()).unwrap();
-    receive(&mut b, &mut stream, &mut reply);
-    stream.write_all(&dialler.verify(&reply).unwrap()).unwrap();
-    stream.write_all(&[0, 0]).unwrap();
-    receive(&mut b, &mut stream, &mut [0; 2]);
-
+fn a_peer_is_held_to_its_own_regions() {
+    let (mut b, [mut stream]) = by_hand(2);
     let (region, memory) = b.alloc(64).unwrap();
-    let [own, others] = [Peer(0), Peer(1)].map(|from| b.counter(from).unwrap());
-    let key_of_another = header(&b.key(region, Peer(1)).unwrap(), 0, 64, own.0);
-    stream.write_all(&Header::signal(own.0).encode()).unwrap();
+    let signal = b.counter(Peer(0)).unwrap();
+    let key_of_another = header(&b.key(region, Peer(1)).unwrap(), 0, 64, signal.0);
+    stream.write_all(&Header::signal(signal.0).encode()).unwrap();
     stream.write_all(&key_of_another.encode()).unwrap();
     stream.write_all(&[0xee; 64]).unwrap();
-    stream.write_all(&Header::signal(others.0).encode()).unwrap();
-    let lost = |event: &Event| {
+    assert_blamed(&mut b);
+    assert_eq!(b.arrived(signal), 1);
+    assert_eq!(copy(memory), [0; 64]);
+}
+
+#[test]
+fn a_peer_is_held_to_its_own_counters() {
+    let (mut b, [mut stream]) = by_hand(2);
+    let [own, others] = [Peer(0), Peer(1)].map(|from| b.counter(from).unwrap());
+    for signal in [own, others] {
+        stream.write_all(&Header::signal(signal.0).encode()).unwrap();
+    }
+    assert_blamed(&mut b);
+    assert_eq!((b.arrived(own), b.arrived(others)), (1, 0));
+}
+
+/// Waits until rank 0 is lost for breaking the protocol.
+fn assert_blamed(end: &mut End) {
+    let blames = |event: &Event| {
         matches!(event, Event::Lost { peer: Peer(0), error: Error::Protocol { .. } })
     };
-    until(&mut [&mut b], "the loss is reported", |_, events| events.iter().any(lost).then_some(()));
-    assert_eq!((b.arrived(own), b.arrived(others)), (1, 0));
-    assert_eq!(copy(memory), [0; 64]);
+    until(&mut [end], "the loss is reported", |_, events| events.iter().any(blames).then_some(()));
+}
+
+#[test]
+fn frames_of_other_flows_count_before_the_end_of_one() {
+    let (mut b, [ended, mut other]) = by_hand(1);
+    let signal = b.counter(Peer(0)).unwrap();
+    // Few enough for the socket's buffer, so that all of them are here before the end is.
+    let frames: Vec<_> = (0..2_000).flat_map(|_| Header::signal(signal.0).encode()).collect();
+    other.write_all(&frames).unwrap();
+    drop(ended);
+    until(&mut [&mut b], "the loss is reported", |_, events| (!events.is_empty()).then_some(()));
+    assert_eq!(b.arrived(signal), 2_000);
 }
 
 /// A header with the region and nonce of a key.
@@ -342,9 +361,7 @@ fn copy(memory: Memory) -> Vec<u8> {
 
 #[test]
 fn frames_arrive_whatever_pieces_they_come_in_and_count_before_the_end() {
-    let (port, address) = bind();
-    let mut b = end(1, key(), port, address);
-    let stream = by_hand(&mut b, address, &key());
+    let (mut b, [stream]) = by_hand(1);
     let (region, memory) = b.alloc(20_000).unwrap();
     let signal = b.counter(Peer(0)).unwrap();
     let card = b.key(region, Peer(0)).unwrap();
@@ -409,9 +426,7 @@ proptest! {
     /// Random frames write what is right about them before the first that is not, and nothing else.
     #[test]
     fn random_frames_write_nothing_outside_the_region(shots in shots()) {
-        let (port, address) = bind();
-        let mut b = end(1, key(), port, address);
-        let stream = by_hand(&mut b, address, &key());
+        let (mut b, [stream]) = by_hand(1);
         // The region is the middle of a page.
         let (_, page) = b.alloc(4096).unwrap();
         // SAFETY: the page outlives the transport's use of the part.

@@ -4,17 +4,21 @@
 
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 
 use dure_tcp::{Kind, Options, Port, PortOptions, open};
 use dure_transport::proof::Key;
 use dure_transport::{Card, Event, Peer, Transport};
 use nix::poll::{PollFd, PollFlags, poll};
 
-const ID: [u8; 16] = [3; 16];
+/// What connections to a rank name.
+fn id(me: u32) -> [u8; 16] {
+    [u8::try_from(me).unwrap(); 16]
+}
 
-fn end(me: u32, port: std::sync::Arc<Port>) -> Box<dyn Transport> {
+fn end(me: u32, port: Arc<Port>) -> Box<dyn Transport> {
     let addresses = vec![SocketAddr::from(([127, 0, 0, 1], port.number()))];
-    open(Options { me: Peer(me), id: ID, key: Key::new([5; 32]), port, addresses, flows: 3 })
+    open(Options { me: Peer(me), id: id(me), key: Key::new([5; 32]), port, addresses, flows: 3 })
         .unwrap()
 }
 
@@ -52,7 +56,9 @@ fn sleep_until(ends: &mut [Box<dyn Transport>], wanted: usize) -> usize {
 
 #[test]
 fn peers_come_up_by_doorbells_alone() {
-    let mut ends = [0, 1, 2].map(|me| end(me, Port::bind(PortOptions::default()).unwrap()));
+    // Three ranks of one process: they have the port in common.
+    let port = Port::bind(PortOptions::default()).unwrap();
+    let mut ends = [0, 1, 2].map(|me| end(me, Arc::clone(&port)));
     let addresses = [0, 1, 2].map(|at| ends[at].address());
     for (me, peer) in [(2, 0), (0, 1), (1, 0), (1, 2), (0, 2), (2, 1)] {
         ends[me]
@@ -67,10 +73,10 @@ fn peers_come_up_by_doorbells_alone() {
 #[test]
 fn a_flow_is_dialled_again_by_doorbells_alone() {
     let [port_a, port_b] = [0, 1].map(|_| Port::bind(PortOptions::default()).unwrap());
-    let inbox = port_b.register(ID, Kind::Data).unwrap();
     let mut a = end(0, port_a);
-    let to =
-        Card([b"tcpa\x04\x7f\0\0\x01".as_slice(), &port_b.number().to_le_bytes()].concat().into());
+    // What a transport of this port says, before there is one.
+    let to = end(1, Arc::clone(&port_b)).address();
+    let inbox = port_b.register(id(1), Kind::Data).unwrap();
     a.connect(Peer(1), &to, &Card::default()).unwrap();
     // Somebody takes the first of its connections, and drops it with those that wait behind it.
     let dropped = loop {
