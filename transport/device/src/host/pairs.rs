@@ -14,6 +14,9 @@ use crate::{F8E4M3, F8E5M2};
 /// The results for all pairs; those of `a` begin at `256 * a`.
 type Table = [u8; 1 << 16];
 
+/// Elements whose indices are made at a time.
+const BLOCK: usize = 256;
+
 /// An 8-bit type.
 pub(super) trait Pairs<O>: Element {
     /// The table of the operation.
@@ -40,16 +43,33 @@ pairs!(F8E5M2, Prod);
 /// `dst[i] = a[i] op b[i]`.
 pub(super) fn join<E: Pairs<O>, O>(_: Width, a: &[u8], b: &[u8], dst: &mut [u8]) {
     let table = E::table();
-    for ((dst, &a), &b) in dst.iter_mut().zip(a).zip(b) {
-        *dst = table[usize::from(u16::from_be_bytes([a, b]))];
+    let blocks = dst.chunks_mut(BLOCK).zip(a.chunks(BLOCK)).zip(b.chunks(BLOCK));
+    for ((dst, a), b) in blocks {
+        let mut indices = [0; BLOCK];
+        for ((index, &a), &b) in indices.iter_mut().zip(a).zip(b) {
+            *index = u16::from_be_bytes([a, b]);
+        }
+        look_up(table, &indices, dst);
     }
 }
 
 /// `dst[i] = dst[i] op src[i]`.
 pub(super) fn update<E: Pairs<O>, O>(_: Width, dst: &mut [u8], src: &[u8]) {
     let table = E::table();
-    for (dst, &src) in dst.iter_mut().zip(src) {
-        *dst = table[usize::from(u16::from_be_bytes([*dst, src]))];
+    for (dst, src) in dst.chunks_mut(BLOCK).zip(src.chunks(BLOCK)) {
+        let mut indices = [0; BLOCK];
+        for ((index, &a), &b) in indices.iter_mut().zip(&*dst).zip(src) {
+            *index = u16::from_be_bytes([a, b]);
+        }
+        look_up(table, &indices, dst);
+    }
+}
+
+/// `dst[i] = table[indices[i]]`. The indices come in blocks, because pairing the bytes is vector code, and the look-ups
+/// alone cannot be.
+fn look_up(table: &Table, indices: &[u16; BLOCK], dst: &mut [u8]) {
+    for (dst, &index) in dst.iter_mut().zip(indices) {
+        *dst = table[usize::from(index)];
     }
 }
 
