@@ -26,6 +26,8 @@
 #[expect(unsafe_code, reason = "the words of the board are atomics in mapped memory")]
 mod board;
 mod doorbell;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod heap;
 mod home;
 mod link;

@@ -20,7 +20,7 @@ use crate::system;
 /// multiples of it; there `discard` leaves partial pages allocated, but zeroed.
 pub(crate) const PAGE: u64 = 4096;
 
-/// No segment is larger unless it is asked for: four thousand of them fit into the address space of a process.
+/// No segment is larger unless it is asked for: eight thousand of them fit into 128 TiB of addresses.
 const DEFAULT_CAPACITY: u64 = 16 << 30;
 
 /// A segment may take this part of a limit on the address space: the peers' segments are mapped beside it.

@@ -236,6 +236,34 @@ fn a_key_of_a_released_region_is_refused() {
     pools[0].import(Peer(1), &key).unwrap();
 }
 
+#[test]
+fn bad_puts_write_nothing_and_end_the_connection() {
+    for (at, len, release) in [(57, 8, false), (64, 1, false), (u64::MAX, 1, false), (0, 1, true)] {
+        let mut pools = pair();
+        let (region, memory) = pools[1].alloc(64).unwrap();
+        let (next, signal) = (pools[1].alloc(64).unwrap().1, pools[1].counter(Peer(0)).unwrap());
+        let key = pools[1].key(region, Peer(0)).unwrap();
+        let into = Some(pools[0].import(Peer(1), &key).unwrap());
+        if release {
+            pools[1].release(region);
+        }
+        let head = &[0xee; 8][..len];
+        let put = Put { head, into, at, signal: Some(signal), ..signal_to(Peer(1)) };
+        assert_eq!(pools[0].put(&put), Ok(Posted::Done));
+        assert_eq!(pools[1].arrived(signal), 0);
+        assert_eq!((content(memory), content(next)), (vec![0; 64], vec![0; 64]), "{put:?}");
+        let told = until(&mut pools, |told| told.iter().all(|told| lost(told).is_some()));
+        assert!(matches!(lost(&told[0]), Some(Error::Protocol { .. })), "{told:?}");
+        assert!(matches!(lost(&told[1]), Some(Error::Closed)), "{told:?}");
+    }
+}
+
+/// A put of nothing, to be filled in.
+fn signal_to(to: Peer) -> Put<'static> {
+    let (flow, token) = (dure_transport::Flow(0), dure_transport::Token(0));
+    Put { to, flow, head: &[], body: &[], into: None, at: 0, signal: None, token }
+}
+
 /// Pages that the segment of a pool occupies.
 fn pages(pool: &Pool) -> u64 {
     let blocks = fstat(pool.home.segment()).unwrap().st_blocks;
@@ -301,16 +329,8 @@ fn parts_of_own_memory_are_registered_and_nothing_else() {
     let key = pools[1].key(part, Peer(0)).unwrap();
     let signal = pools[1].counter(Peer(0)).unwrap();
     let into = Some(pools[0].import(Peer(1), &key).unwrap());
-    let put = Put {
-        to: Peer(1),
-        flow: dure_transport::Flow(0),
-        head: b"a part",
-        body: &[],
-        into,
-        at: 2,
-        signal: Some(signal),
-        token: dure_transport::Token(0),
-    };
+    let head = b"a part";
+    let put = Put { head, into, at: 2, signal: Some(signal), ..signal_to(Peer(1)) };
     assert_eq!(pools[0].put(&put), Ok(Posted::Done));
     assert_eq!(pools[1].arrived(signal), 1);
     pools[1].release(part);

@@ -14,6 +14,7 @@ use dure_transport::{
     Card, Error, Event, Flow, Peer, Posted, Put, RemoteRegion, Signal, Token, Transport,
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::kill;
 use nix::unistd::{ForkResult, Pid, alarm, fork, pause};
 
@@ -186,6 +187,26 @@ fn two_processes_wake_each_other() {
     // Rank 1 hears that rank 0 is gone, and ends.
     drop(side);
     assert!(other.0.wait().unwrap().success());
+}
+
+/// Needs limits of its own; see [`limits_make_a_smaller_segment`].
+#[test]
+#[ignore = "run by another test"]
+fn under_limits() {
+    setrlimit(Resource::RLIMIT_FSIZE, 64 << 20, 64 << 20).unwrap();
+    setrlimit(Resource::RLIMIT_AS, 16 << 30, 16 << 30).unwrap();
+    let mut pools = (0..8).map(open).collect::<Vec<_>>();
+    pools.iter_mut().for_each(|pool| drop(pool.alloc(16 << 20).unwrap()));
+    assert!(pools[0].alloc(64 << 20).is_err());
+}
+
+/// Past the limit on file sizes the system would kill the process.
+#[test]
+fn limits_make_a_smaller_segment() {
+    let program = std::env::current_exe().unwrap();
+    let done =
+        Command::new(program).args(["--exact", "under_limits", "--ignored"]).output().unwrap();
+    assert!(done.status.success(), "{done:?}");
 }
 
 /// The peer is reported while this side sleeps, and at once: the socket ends with the process, or, where a child that
