@@ -6,6 +6,10 @@
 mod access;
 mod bf16;
 mod element;
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    allow(dead_code, reason = "only the plain loops are used there")
+)]
 mod half;
 mod kernel;
 mod ops;
