@@ -14,7 +14,7 @@ pub use self::algo::AlgorithmRules;
 use self::setting::{
     Count, Duration as Span, Kind, Maybe, Number, Path, Size, Switch, Text, nearest,
 };
-pub use self::setting::{Interfaces, PortRange, Progress, Transports};
+pub use self::setting::{Interfaces, PortRange, Progress, Secret, Transports};
 
 /// One variable, for documentation and messages.
 struct Variable {
@@ -73,7 +73,7 @@ settings! {
     /// Number of processes in the job.
     "DURE_SIZE" size: Option<u32>, Maybe<Count> = None, "set by the launcher";
     /// Text that the ranks share and nobody else knows, when `DURE_ROOT` is `host:port`.
-    "DURE_SECRET" secret: Option<String>, Maybe<Text> = None, "derived from the launcher's job id, which is weak";
+    "DURE_SECRET" secret: Option<Secret>, Maybe<Secret> = None, "derived from the launcher's job id, which is weak";
     /// Transports that may be used.
     "DURE_TRANSPORT" transport: Transports, Transports = Transports::default(), "all";
     /// Ports to listen on.
@@ -236,7 +236,7 @@ mod tests {
             .root(Some("node1:29501".to_owned()))
             .rank(Some(3))
             .size(Some(4))
-            .secret(Some("s".to_owned()))
+            .secret(Some(Secret("s".to_owned())))
             .transport(Transports::parse("^tcp").unwrap())
             .port_range(Some(PortRange { first: 5000, last: 5010 }))
             .ifname(Some(Interfaces::parse("eth,ib").unwrap()))
@@ -293,7 +293,7 @@ mod tests {
         let config = Config::default();
         assert_eq!(config.agreed(), Config::default().agreed());
         assert_ne!(config.agreed(), config.clone().slots(3).agreed());
-        assert_eq!(config.agreed(), config.clone().log("debug".to_owned()).agreed());
+        assert_eq!(Config::default().agreed(), config.log("debug".to_owned()).agreed());
     }
 
     #[test]

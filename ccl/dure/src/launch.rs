@@ -75,8 +75,12 @@ impl Launch {
     ///
     /// # Errors
     /// `InvalidArgument` names the variables that are missing, wrong, or contradict each other.
-    pub fn from_pairs(config: &Config, pairs: impl IntoIterator<Item = (String, String)>) -> Result<Option<Self>> {
-        let environment = Environment(pairs.into_iter().filter(|(_, value)| !value.is_empty()).collect());
+    pub fn from_pairs(
+        config: &Config,
+        pairs: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Option<Self>> {
+        let environment =
+            Environment(pairs.into_iter().filter(|(_, value)| !value.is_empty()).collect());
         let Some(found) = Found::find(config, &environment)? else { return Ok(None) };
         found.check(config)?;
         let root = match (&config.root, found.size) {
@@ -85,8 +89,11 @@ impl Launch {
             (None, _) => Some(found.place.clone()?),
         };
         let secret = match &config.secret {
-            Some(secret) => Secret::Given(secret.clone()),
-            None => Secret::Weak(found.job.0, found.job.1.clone().or_else(|| root.clone()).unwrap_or_default()),
+            Some(secret) => Secret::Given(secret.0.clone()),
+            None => Secret::Weak(
+                found.job.0,
+                found.job.1.clone().or_else(|| root.clone()).unwrap_or_default(),
+            ),
         };
         let Found { launcher, rank, size, local_rank, local_size, .. } = found;
         Ok(Some(Self { rank, size, local_rank, local_size, root, launcher, secret }))
@@ -143,7 +150,9 @@ impl Found {
             }
         }
         if config.size.is_some() {
-            return Err(Error::invalid_argument("DURE_SIZE is set, but DURE_RANK is not, and no launcher is recognised"));
+            return Err(Error::invalid_argument(
+                "DURE_SIZE is set, but DURE_RANK is not, and no launcher is recognised",
+            ));
         }
         Ok(None)
     }
@@ -151,7 +160,10 @@ impl Found {
     fn check(&self, config: &Config) -> Result<()> {
         let (rank, size) = self.names;
         if let Some(expected) = config.size.filter(|&expected| expected != self.size) {
-            let what = format!("DURE_SIZE={expected} contradicts {size}={} of {}", self.size, self.launcher);
+            let what = format!(
+                "DURE_SIZE={expected} contradicts {size}={} of {}",
+                self.size, self.launcher
+            );
             return Err(Error::invalid_argument(what));
         }
         if self.rank >= self.size {
@@ -170,8 +182,11 @@ fn no_place(launcher: &str) -> Error {
 }
 
 fn given(config: &Config, rank: u32) -> Result<Found> {
-    let size = config.size.ok_or_else(|| Error::invalid_argument("DURE_RANK is set, but DURE_SIZE is not"))?;
-    let place = Err(Error::invalid_argument("DURE_RANK and DURE_SIZE are set, but DURE_ROOT is not"));
+    let size = config
+        .size
+        .ok_or_else(|| Error::invalid_argument("DURE_RANK is set, but DURE_SIZE is not"))?;
+    let place =
+        Err(Error::invalid_argument("DURE_RANK and DURE_SIZE are set, but DURE_ROOT is not"));
     Ok(Found {
         launcher: "given",
         names: ("DURE_RANK", "DURE_SIZE"),
@@ -192,13 +207,15 @@ fn torchrun(_: &Config, environment: &Environment) -> Result<Option<Found>> {
     }
     let (rank, size) = environment.pair(names)?;
     if environment.get("TORCHELASTIC_RUN_ID").is_none()
-        && let Some(other) = environment.number("OMPI_COMM_WORLD_RANK")?.filter(|&other| other != rank)
+        && let Some(other) =
+            environment.number("OMPI_COMM_WORLD_RANK")?.filter(|&other| other != rank)
     {
         let what = format!("RANK={rank} contradicts OMPI_COMM_WORLD_RANK={other}");
         return Err(Error::invalid_argument(what));
     }
     let place = || {
-        let missing = |name| Error::invalid_argument(format!("{name} is not set, and neither is DURE_ROOT"));
+        let missing =
+            |name| Error::invalid_argument(format!("{name} is not set, and neither is DURE_ROOT"));
         let host = environment.get("MASTER_ADDR").ok_or_else(|| missing("MASTER_ADDR"))?;
         let port = environment.number("MASTER_PORT")?.ok_or_else(|| missing("MASTER_PORT"))?;
         let port = u16::try_from(port).ok().and_then(|port| port.checked_add(1));
@@ -269,9 +286,9 @@ fn mpich(_: &Config, environment: &Environment) -> Result<Option<Found>> {
 fn pmix(config: &Config, environment: &Environment) -> Result<Option<Found>> {
     let slurm = environment.get("SLURM_PROCID").is_some();
     let Some(rank) = environment.number("PMIX_RANK")?.filter(|_| !slurm) else { return Ok(None) };
-    let size = config
-        .size
-        .ok_or_else(|| Error::invalid_argument("PMIX_RANK is set, but not the number of ranks: set DURE_SIZE"))?;
+    let size = config.size.ok_or_else(|| {
+        Error::invalid_argument("PMIX_RANK is set, but not the number of ranks: set DURE_SIZE")
+    })?;
     Ok(Some(Found {
         launcher: "PMIx",
         names: ("PMIX_RANK", "DURE_SIZE"),
@@ -300,12 +317,15 @@ fn slurm(_: &Config, environment: &Environment) -> Result<Option<Found>> {
     let job = environment.get("SLURM_JOB_ID").or_else(|| environment.get("SLURM_JOBID"));
     let job = job.map(|job| format!("{job}.{}", environment.get("SLURM_STEP_ID").unwrap_or("0")));
     let place = || {
-        let (name, list) =
-            list.ok_or_else(|| Error::invalid_argument("SLURM_JOB_NODELIST is not set, and neither is DURE_ROOT"))?;
-        let job =
-            job.as_ref().ok_or_else(|| Error::invalid_argument("SLURM_JOB_ID is not set, and neither is DURE_ROOT"))?;
-        let host = nodelist::first(list)
-            .ok_or_else(|| Error::invalid_argument(format!("{name}=\"{list}\" is not a list of hosts")))?;
+        let (name, list) = list.ok_or_else(|| {
+            Error::invalid_argument("SLURM_JOB_NODELIST is not set, and neither is DURE_ROOT")
+        })?;
+        let job = job.as_ref().ok_or_else(|| {
+            Error::invalid_argument("SLURM_JOB_ID is not set, and neither is DURE_ROOT")
+        })?;
+        let host = nodelist::first(list).ok_or_else(|| {
+            Error::invalid_argument(format!("{name}=\"{list}\" is not a list of hosts"))
+        })?;
         Ok(format!("{host}:{}", port_of(job)))
     };
     Ok(Some(Found {
@@ -341,12 +361,14 @@ impl Environment {
     }
 
     fn number(&self, name: &str) -> Result<Option<u32>> {
-        let wrong = |value| Error::invalid_argument(format!("{name}=\"{value}\" is not a whole number"));
+        let wrong =
+            |value| Error::invalid_argument(format!("{name}=\"{value}\" is not a whole number"));
         self.get(name).map(|value| value.parse().map_err(|_| wrong(value))).transpose()
     }
 
     fn pair(&self, (rank, size): (&'static str, &'static str)) -> Result<(u32, u32)> {
-        let missing = |name, other| Error::invalid_argument(format!("{other} is set, but {name} is not"));
+        let missing =
+            |name, other| Error::invalid_argument(format!("{other} is set, but {name} is not"));
         let first = self.number(rank)?.ok_or_else(|| missing(rank, size))?;
         let second = self.number(size)?.ok_or_else(|| missing(size, rank))?;
         Ok((first, second))

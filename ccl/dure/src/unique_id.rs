@@ -12,11 +12,23 @@ use sha2::{Digest as _, Sha256};
 use crate::error::{Error, Result};
 
 /// Layout: version, number of addresses, port (2, little endian), secret (32), then 17 bytes an address (4 or 6, and 16
-/// bytes of which IPv4 uses 4), then zeros.
+/// bytes of which IPv4 uses 4), then zeros, and last the [`Origin`].
 const VERSION: u8 = 1;
 const SECRET: std::ops::Range<usize> = 4..36;
 const ADDRESSES: usize = 36;
 const ADDRESS: usize = 17;
+const ORIGIN: usize = 127;
+
+/// How an id came about, which decides what a rank makes of a root that does not expect it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// Made by the root, for one job: the root was there before the id.
+    Random = 0,
+    /// Derived from another job's: the secret is right, but the root may not expect anybody yet.
+    Derived = 1,
+    /// An agreed place and text: they may serve one job after the other.
+    Agreed = 2,
+}
 
 /// Most addresses of the root that an id holds.
 pub(crate) const MAX_ADDRESSES: usize = 5;
@@ -36,7 +48,7 @@ impl UniqueId {
         File::open("/dev/urandom")
             .and_then(|mut file| file.read_exact(&mut secret))
             .map_err(|source| Error::system("/dev/urandom").because(source))?;
-        Ok(Self::assemble(&secret, port, addresses))
+        Ok(Self::assemble(Origin::Random, &secret, port, addresses))
     }
 
     /// The id of a job whose root listens at an agreed place, `host:port`, and whose ranks know the same text.
@@ -64,18 +76,20 @@ impl UniqueId {
             }
         }
         let key = Key::new(Sha256::digest(secret).into()).derive("dure root");
-        Ok(Self::assemble(key.bytes(), port, &addresses))
+        Ok(Self::assemble(Origin::Agreed, key.bytes(), port, &addresses))
     }
 
     /// The id of a part of this job: its secret follows from this one's, so that nobody else needs to be told.
     pub(crate) fn derive(&self, label: &str, port: u16, addresses: &[IpAddr]) -> Self {
-        Self::assemble(self.key(&format!("dure derive {label}")).bytes(), port, addresses)
+        let key = self.key(&format!("dure derive {label}"));
+        Self::assemble(Origin::Derived, key.bytes(), port, addresses)
     }
 
-    fn assemble(secret: &[u8; 32], port: u16, addresses: &[IpAddr]) -> Self {
+    fn assemble(origin: Origin, secret: &[u8; 32], port: u16, addresses: &[IpAddr]) -> Self {
         let mut id = [0; 128];
         let addresses = &addresses[..addresses.len().min(MAX_ADDRESSES)];
         id[0] = VERSION;
+        id[ORIGIN] = origin as u8;
         id[1] = u8::try_from(addresses.len()).expect("at most five");
         id[2..4].copy_from_slice(&port.to_le_bytes());
         id[SECRET].copy_from_slice(secret);
@@ -107,6 +121,9 @@ impl UniqueId {
         if count > MAX_ADDRESSES {
             return wrong(format!("{count} addresses, at most {MAX_ADDRESSES} fit"));
         }
+        if self.0[ORIGIN] > Origin::Agreed as u8 {
+            return wrong(format!("origin {}", self.0[ORIGIN]));
+        }
         if self.port() == 0 {
             return wrong("port 0".to_owned());
         }
@@ -121,6 +138,15 @@ impl UniqueId {
     fn key(&self, purpose: &str) -> Key {
         let secret = self.0[SECRET].try_into().expect("the range is 32 bytes long");
         Key::new(secret).derive(purpose)
+    }
+
+    /// How it came about.
+    pub(crate) fn origin(&self) -> Origin {
+        match self.0[ORIGIN] {
+            1 => Origin::Derived,
+            2 => Origin::Agreed,
+            _ => Origin::Random,
+        }
     }
 
     /// The root's port.
@@ -225,7 +251,8 @@ mod tests {
 
     #[test]
     fn debug_hides_the_secret() {
-        let id = UniqueId::assemble(&[0xab; 32], 1, &["127.0.0.1".parse().unwrap()]);
+        let id =
+            UniqueId::assemble(Origin::Random, &[0xab; 32], 1, &["127.0.0.1".parse().unwrap()]);
         let text = format!("{id:?}");
         assert!(
             text.contains("127.0.0.1:1") && !text.contains("171") && !text.contains("ab"),

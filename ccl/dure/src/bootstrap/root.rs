@@ -28,6 +28,13 @@ struct Guest {
     check_in: CheckIn,
 }
 
+/// How the meeting ended: what late-comers are told.
+#[derive(Debug)]
+enum Over {
+    Complete(Failure),
+    Failed(Failure),
+}
+
 /// The meeting of one job.
 #[derive(Debug, Default)]
 pub(crate) struct Root {
@@ -35,7 +42,7 @@ pub(crate) struct Root {
     /// By the rank that the other side said it was.
     refusals: BTreeSet<(u32, String)>,
     deadline: Option<Instant>,
-    over: Option<Failure>,
+    over: Option<Over>,
     answers: VecDeque<(Connection, Verdict)>,
 }
 
@@ -52,9 +59,14 @@ impl Root {
             Ok(check_in) => check_in,
             Err(foreign) => return self.end_for(connection, unlike(from, &foreign)),
         };
-        if let Some(failure) = self.over.clone() {
-            let failure = self.twice(from, &check_in.member).unwrap_or(failure);
-            return self.answers.push_back((connection, Verdict::Refused(failure)));
+        if let Some(over) = &self.over {
+            let verdict = match over {
+                Over::Failed(failure) => Verdict::Refused(failure.clone()),
+                Over::Complete(failure) => Verdict::Complete(
+                    self.twice(from, &check_in.member).unwrap_or_else(|| failure.clone()),
+                ),
+            };
+            return self.answers.push_back((connection, verdict));
         }
         let patience = Duration::from_millis(check_in.patience);
         let deadline = now.checked_add(patience).unwrap_or(now);
@@ -198,7 +210,8 @@ impl Root {
             self.answers.push_back((guest.connection, verdict));
         }
         let what = format!("the job is complete: all {size} ranks have come");
-        self.over = Some(Failure { kind: ErrorKind::InvalidUsage, what, peer: None });
+        self.over =
+            Some(Over::Complete(Failure { kind: ErrorKind::InvalidUsage, what, peer: None }));
     }
 
     /// Ends the meeting for all who came, and for one who is not among them.
@@ -214,7 +227,7 @@ impl Root {
         let told =
             self.guests.values().map(|guest| (guest.connection, Verdict::Refused(failure.clone())));
         self.answers.extend(told);
-        self.over = Some(failure);
+        self.over = Some(Over::Failed(failure));
     }
 }
 
@@ -289,7 +302,10 @@ mod tests {
         }
         assert_eq!(root.deadline(), None);
         root.check_in(77, from(3), &check_in(3, 10).encode(), now);
-        assert!(refusal(&mut root, &[77]).starts_with("rank 3 came twice"));
+        let Some((77, Verdict::Complete(failure))) = root.take_answer() else {
+            panic!("no answer")
+        };
+        assert!(failure.what.starts_with("rank 3 came twice"), "{failure:?}");
     }
 
     #[test]

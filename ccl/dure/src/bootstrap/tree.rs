@@ -48,9 +48,10 @@ struct Round {
 #[derive(Debug)]
 pub(crate) struct Tree {
     rank: u32,
-    size: u32,
     parent: Option<u32>,
     children: BTreeSet<u32>,
+    /// Children that never had a link.
+    expected: BTreeSet<u32>,
     /// Neighbours that have a link now.
     linked: BTreeSet<u32>,
     table: Option<Packed>,
@@ -70,9 +71,9 @@ impl Tree {
     pub(crate) fn new(rank: u32, size: u32) -> Self {
         Self {
             rank,
-            size,
             parent: shape::parent(rank),
             children: shape::children(rank, size).collect(),
+            expected: shape::children(rank, size).collect(),
             linked: BTreeSet::new(),
             table: None,
             rounds: BTreeMap::new(),
@@ -85,14 +86,15 @@ impl Tree {
         }
     }
 
-    /// Whether a link from this rank belongs here: it is a child that has none yet.
+    /// Whether a link from this rank belongs here: it is a child that never had one.
     pub(crate) fn awaits(&self, child: u32) -> bool {
-        self.children.contains(&child) && !self.linked.contains(&child)
+        self.expected.contains(&child)
     }
 
     /// A link to a neighbour is up: it learns what it has missed.
     pub(crate) fn linked(&mut self, neighbour: u32) {
         self.linked.insert(neighbour);
+        self.expected.remove(&neighbour);
         if let Some(table) = self.table.clone()
             && self.children.contains(&neighbour)
         {
@@ -237,10 +239,5 @@ impl Tree {
     /// The next piece of news.
     pub(crate) fn take_news(&mut self) -> Option<News> {
         self.news.pop_front()
-    }
-
-    /// Number of ranks.
-    pub(crate) fn size(&self) -> u32 {
-        self.size
     }
 }

@@ -179,6 +179,8 @@ pub(crate) enum Verdict {
     },
     /// There will be no job.
     Refused(Failure),
+    /// The job is complete without this rank.
+    Complete(Failure),
 }
 
 /// What neighbours in the tree say to each other.

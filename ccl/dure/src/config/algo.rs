@@ -48,7 +48,8 @@ impl AlgorithmRules {
         for rule in text.split(';').map(str::trim).filter(|rule| !rule.is_empty()) {
             let (collective, list) = rule.split_once(':').unwrap_or(("", rule));
             let collective = collective_name(collective.trim())?;
-            let names = Names::parse(list.trim(), |name| known.contains(&name))?;
+            let proper = |name: &str| known.iter().copied().find(|known| *known == nccl_name(name));
+            let names = Names::parse(list.trim(), proper)?;
             if rules.insert(collective.to_owned(), names).is_some() {
                 return Err(format!(
                     "two rules for \"{}\"",
@@ -70,9 +71,18 @@ fn collective_name(text: &str) -> Result<&'static str, String> {
     }
 }
 
+/// NCCL's name of an algorithm that has another name here, so that values of `NCCL_ALGO` can be taken over.
+fn nccl_name(name: &str) -> &str {
+    if name == "tree" { "double-binary-tree" } else { name }
+}
+
 /// Names of all algorithms of all collectives.
 fn known_algorithms() -> Vec<&'static str> {
-    vec!["ring", "tree", "pairwise"]
+    let mut names: Vec<&str> =
+        dure_plan::algorithms().iter().map(|algorithm| algorithm.name()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 impl Kind for AlgorithmRules {
@@ -108,7 +118,7 @@ impl Display for AlgorithmRules {
 mod tests {
     use super::*;
 
-    const KNOWN: [&str; 3] = ["pairwise", "ring", "tree"];
+    const KNOWN: [&str; 3] = ["double-binary-tree", "pairwise", "ring"];
 
     fn rules(text: &str) -> AlgorithmRules {
         AlgorithmRules::parse_among(text, &KNOWN).unwrap()
@@ -117,15 +127,18 @@ mod tests {
     #[test]
     fn rules_by_collective_and_for_all_others() {
         let rules = rules("allreduce:tree,ring; *:^pairwise");
-        assert!(rules.allows("all-reduce", "tree") && !rules.allows("all-reduce", "pairwise"));
+        assert!(
+            rules.allows("all-reduce", "double-binary-tree")
+                && !rules.allows("all-reduce", "pairwise")
+        );
         assert!(rules.allows("broadcast", "ring") && !rules.allows("all-to-all", "pairwise"));
-        assert_eq!(rules.to_string(), "*:^pairwise;all-reduce:ring,tree");
+        assert_eq!(rules.to_string(), "*:^pairwise;all-reduce:double-binary-tree,ring");
     }
 
     #[test]
     fn a_list_alone_is_for_all() {
-        assert!(!rules("ring").allows("broadcast", "tree"));
-        assert!(rules("reduce_scatter:ring").allows("broadcast", "tree"));
+        assert!(!rules("ring").allows("broadcast", "double-binary-tree"));
+        assert!(rules("reduce_scatter:ring").allows("broadcast", "double-binary-tree"));
         assert!(AlgorithmRules::default().allows("gather", "anything"));
     }
 

@@ -55,6 +55,28 @@ impl Kind for Path {
     }
 }
 
+/// A text that is not printed where it might be logged.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+impl Kind for Secret {
+    type Value = Self;
+
+    fn parse(text: &str) -> Result<Self, String> {
+        Ok(Self(text.to_owned()))
+    }
+
+    fn allowed() -> String {
+        Text::allowed()
+    }
+}
+
 /// A number from 0.
 pub(super) struct Number;
 
@@ -231,18 +253,19 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// Reads `a,b` or `^a,b`; `known` decides on each name.
-    pub(super) fn parse(text: &str, known: impl Fn(&str) -> bool) -> Result<Self, String> {
+    /// Reads `a,b` or `^a,b`; `known` gives each name its proper form, if it has one.
+    pub(super) fn parse<'k>(
+        text: &str,
+        known: impl Fn(&str) -> Option<&'k str>,
+    ) -> Result<Self, String> {
         let (exclude, list) = text.strip_prefix('^').map_or((false, text), |rest| (true, rest));
         let mut names = Vec::new();
         for name in list.split(',').map(|name| name.trim().to_ascii_lowercase()) {
             if name.is_empty() {
                 return Err("an empty name in the list".to_owned());
             }
-            if !known(&name) {
-                return Err(format!("unknown name \"{name}\""));
-            }
-            names.push(name);
+            let proper = known(&name).ok_or_else(|| format!("unknown name \"{name}\""))?;
+            names.push(proper.to_owned());
         }
         names.sort();
         names.dedup();
@@ -284,7 +307,8 @@ impl Transports {
     /// # Errors
     /// The text says which name is unknown.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let names = Names::parse(text, |name| Self::KNOWN.contains(&name))?;
+        let names =
+            Names::parse(text, |name| Self::KNOWN.into_iter().find(|known| *known == name))?;
         let transports = Self(names);
         if Self::KNOWN.iter().any(|name| transports.allows(name)) {
             Ok(transports)

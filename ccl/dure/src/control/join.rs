@@ -15,7 +15,7 @@ use crate::bootstrap::noise::Noise;
 use crate::bootstrap::wire::{self, CheckIn, Member, Message, Packed, Verdict};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::unique_id::{MAX_ADDRESSES, UniqueId};
+use crate::unique_id::{MAX_ADDRESSES, Origin, UniqueId};
 
 /// A root that is not there yet, or not for this job, is tried again after this long, doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
@@ -110,7 +110,7 @@ impl Joining<'_> {
             Verdict::Under { parent } => {
                 Place::Under(parent.rank, Box::new(self.link_to(&parent)?))
             }
-            Verdict::Refused(failure) => return Err(failure.into()),
+            Verdict::Refused(failure) | Verdict::Complete(failure) => return Err(failure.into()),
         };
         let shared = Arc::clone(&self.shared);
         self.thread.carry_out(Command::Take { shared, place })?;
@@ -147,6 +147,10 @@ impl Joining<'_> {
             let patience = left - (left / 8).min(VERDICT);
             check_in.patience = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
             let error = match self.report(&check_in) {
+                // The next job at an agreed place may not have begun there yet.
+                Ok(Verdict::Complete(failure)) if self.id.origin() == Origin::Agreed => {
+                    failure.into()
+                }
                 Ok(verdict) => return Ok(verdict),
                 Err(Attempt::Failed(error)) => return Err(error),
                 Err(Attempt::TurnedAway) => {
@@ -155,7 +159,7 @@ impl Joining<'_> {
                         "the root at {} refused the handshake: wrong secret?",
                         self.root()
                     ));
-                    if first.elapsed() >= TURNED_AWAY {
+                    if first.elapsed() >= TURNED_AWAY && self.id.origin() != Origin::Derived {
                         return Err(error);
                     }
                     error

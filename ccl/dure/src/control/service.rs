@@ -158,6 +158,8 @@ impl Service {
         match command {
             Command::Serve { key, port } => {
                 self.open_gate(&port)?;
+                // An agreed place may serve one job after the other.
+                self.meetings.retain(|_, meeting| meeting.key != key || !meeting.root.is_over());
                 let number = self.number();
                 self.meetings.insert(number, Meeting { key, root: Root::default(), end: None });
             }
@@ -347,7 +349,8 @@ impl Service {
                 let Message::Link { from, to } = wire::decode(bytes).map_err(broken)? else {
                     return Err(Broken::Noise(NoiseError::Broken));
                 };
-                let mut nodes = self.nodes.iter();
+                // The newest first: an agreed place may serve one job after the other.
+                let mut nodes = self.nodes.iter().rev();
                 let node = nodes.find(|(_, node)| {
                     node.name == name && node.shared.rank == to && node.tree.awaits(from)
                 });
@@ -366,11 +369,9 @@ impl Service {
             Role::Asker { name } => {
                 let question: Question = wire::decode(bytes).map_err(broken)?;
                 let asked = |node: &&Node| node.name == *name && node.shared.rank == question.rank;
-                let node = self.nodes.values().find(asked).ok_or(Broken::End)?;
-                connection
-                    .link
-                    .noise
-                    .send(&wire::encode(&node.shared.record.answer(question.sequence)));
+                let node = self.nodes.values().rev().find(asked).ok_or(Broken::End)?;
+                let answer = node.shared.record.answer(question.sequence);
+                connection.link.noise.send(&wire::encode(&answer));
                 connection.role = Role::Done;
             }
             Role::Done => {}

@@ -122,6 +122,8 @@ impl Orders {
 pub(crate) struct Thread {
     orders: Arc<Orders>,
     port: Arc<Port>,
+    /// Ports of roots whose place was agreed when this process already had a port.
+    more: Mutex<Vec<Arc<Port>>>,
 }
 
 impl std::fmt::Debug for Thread {
@@ -153,7 +155,7 @@ impl Thread {
             .name("dure-control".to_owned())
             .spawn(move || service.run())
             .map_err(|source| Error::system("starting the control thread").because(source))?;
-        let started = Arc::new(Self { orders, port });
+        let started = Arc::new(Self { orders, port, more: Mutex::default() });
         *thread = Some(Arc::clone(&started));
         Ok(started)
     }
@@ -164,10 +166,15 @@ impl Thread {
     /// `System` when it is taken.
     pub(crate) fn port_numbered(&self, number: u16) -> Result<Arc<Port>> {
         if self.port.number() == number {
-            Ok(Arc::clone(&self.port))
-        } else {
-            bind(Some(number..=number))
+            return Ok(Arc::clone(&self.port));
         }
+        let mut more = self.more.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(port) = more.iter().find(|port| port.number() == number) {
+            return Ok(Arc::clone(port));
+        }
+        let port = bind(Some(number..=number))?;
+        more.push(Arc::clone(&port));
+        Ok(port)
     }
 
     /// The process's port.

@@ -4,7 +4,10 @@ use super::*;
 
 fn launch(dure: &[(&str, &str)], rest: &[(&str, &str)]) -> Result<Option<Launch>> {
     let config = Config::from_pairs(dure.iter().copied()).unwrap();
-    Launch::from_pairs(&config, dure.iter().chain(rest).map(|&(name, value)| (name.to_owned(), value.to_owned())))
+    Launch::from_pairs(
+        &config,
+        dure.iter().chain(rest).map(|&(name, value)| (name.to_owned(), value.to_owned())),
+    )
 }
 
 fn found(dure: &[(&str, &str)], rest: &[(&str, &str)]) -> Launch {
@@ -44,8 +47,13 @@ const OPEN_MPI: &[(&str, &str)] = &[
 ];
 
 /// MPICH 4.0.2: mpirun.mpich -n 2
-const MPICH: &[(&str, &str)] =
-    &[("PMI_RANK", "1"), ("PMI_SIZE", "2"), ("PMI_FD", "9"), ("MPI_LOCALRANKID", "1"), ("MPI_LOCALNRANKS", "2")];
+const MPICH: &[(&str, &str)] = &[
+    ("PMI_RANK", "1"),
+    ("PMI_SIZE", "2"),
+    ("PMI_FD", "9"),
+    ("MPI_LOCALRANKID", "1"),
+    ("MPI_LOCALNRANKS", "2"),
+];
 
 /// srun -N 2 -n 8
 const SLURM: &[(&str, &str)] = &[
@@ -60,7 +68,11 @@ const SLURM: &[(&str, &str)] = &[
 ];
 
 /// With one value changed, or a name taken away by an empty value.
-fn with(base: &[(&'static str, &'static str)], name: &'static str, value: &'static str) -> Vec<(&'static str, &'static str)> {
+fn with(
+    base: &[(&'static str, &'static str)],
+    name: &'static str,
+    value: &'static str,
+) -> Vec<(&'static str, &'static str)> {
     base.iter().copied().filter(|&(other, _)| other != name).chain([(name, value)]).collect()
 }
 
@@ -78,11 +90,17 @@ fn torchrun_meets_beside_its_own_store() {
 #[test]
 fn open_mpi_on_one_host_and_on_several() {
     let launch = found(&[], OPEN_MPI);
-    assert_eq!((launch.launcher, launch.rank, launch.size, launch.local_rank), ("Open MPI", 1, 2, Some(1)));
+    assert_eq!(
+        (launch.launcher, launch.rank, launch.size, launch.local_rank),
+        ("Open MPI", 1, 2, Some(1))
+    );
     let root = launch.root.clone().unwrap();
     let port: u64 = root.strip_prefix("127.0.0.1:").unwrap().parse().unwrap();
     assert!((20_000..30_000).contains(&port));
-    assert_eq!(found(&[], &with(&with(OPEN_MPI, "OMPI_COMM_WORLD_RANK", "0"), "PMIX_RANK", "0")).root, launch.root);
+    assert_eq!(
+        found(&[], &with(&with(OPEN_MPI, "OMPI_COMM_WORLD_RANK", "0"), "PMIX_RANK", "0")).root,
+        launch.root
+    );
     assert_ne!(found(&[], &with(OPEN_MPI, "PMIX_NAMESPACE", "3361275906")).root, launch.root);
     let several = with(OPEN_MPI, "OMPI_COMM_WORLD_LOCAL_SIZE", "1");
     assert!(error(&[], &several).contains("set DURE_ROOT=HOST:PORT"));
@@ -109,12 +127,18 @@ fn pmix_needs_a_size_and_a_place() {
 #[test]
 fn slurm_meets_on_the_first_host_of_the_step() {
     let launch = found(&[], SLURM);
-    assert_eq!((launch.launcher, launch.rank, launch.size, launch.local_rank), ("Slurm", 6, 8, Some(2)));
+    assert_eq!(
+        (launch.launcher, launch.rank, launch.size, launch.local_rank),
+        ("Slurm", 6, 8, Some(2))
+    );
     assert!(launch.root.as_ref().unwrap().starts_with("n002:2"));
     assert_ne!(found(&[], &with(SLURM, "SLURM_STEP_ID", "4")).root, launch.root);
     let job = with(SLURM, "SLURM_STEP_NODELIST", "");
     assert!(found(&[], &job).root.unwrap().starts_with("n001:2"));
-    assert!(error(&[], &with(SLURM, "SLURM_STEP_NODELIST", "n[")).contains("SLURM_STEP_NODELIST=\"n[\""));
+    assert!(
+        error(&[], &with(SLURM, "SLURM_STEP_NODELIST", "n["))
+            .contains("SLURM_STEP_NODELIST=\"n[\"")
+    );
 }
 
 #[test]
@@ -140,19 +164,33 @@ fn contradictions_and_gaps_name_the_variables() {
     let plain = with(TORCHRUN, "TORCHELASTIC_RUN_ID", "");
     let both: Vec<_> = plain.iter().chain(OPEN_MPI).copied().collect();
     assert_eq!(error(&[], &both), "RANK=5 contradicts OMPI_COMM_WORLD_RANK=1");
-    assert_eq!(error(&[], &with(OPEN_MPI, "PMIX_RANK", "0")), "OMPI_COMM_WORLD_RANK=1 contradicts PMIX_RANK=0");
+    assert_eq!(
+        error(&[], &with(OPEN_MPI, "PMIX_RANK", "0")),
+        "OMPI_COMM_WORLD_RANK=1 contradicts PMIX_RANK=0"
+    );
     assert_eq!(error(&[], &with(TORCHRUN, "RANK", "8")), "RANK=8 is not below WORLD_SIZE=8");
-    assert_eq!(error(&[("DURE_SIZE", "4")], TORCHRUN), "DURE_SIZE=4 contradicts WORLD_SIZE=8 of torchrun");
+    assert_eq!(
+        error(&[("DURE_SIZE", "4")], TORCHRUN),
+        "DURE_SIZE=4 contradicts WORLD_SIZE=8 of torchrun"
+    );
     assert_eq!(error(&[], &with(TORCHRUN, "RANK", "x")), "RANK=\"x\" is not a whole number");
-    assert_eq!(error(&[], &with(TORCHRUN, "MASTER_PORT", "")), "MASTER_PORT is not set, and neither is DURE_ROOT");
-    assert_eq!(error(&[], &with(SLURM, "SLURM_NTASKS", "")), "SLURM_PROCID is set, but SLURM_NTASKS is not");
+    assert_eq!(
+        error(&[], &with(TORCHRUN, "MASTER_PORT", "")),
+        "MASTER_PORT is not set, and neither is DURE_ROOT"
+    );
+    assert_eq!(
+        error(&[], &with(SLURM, "SLURM_NTASKS", "")),
+        "SLURM_PROCID is set, but SLURM_NTASKS is not"
+    );
     assert_eq!(launch(&[], &[("PATH", "/bin"), ("RANK", "3")]).unwrap(), None);
 }
 
 #[test]
 fn the_id_follows_from_place_and_secret() {
     let local = with(TORCHRUN, "MASTER_ADDR", "127.0.0.1");
-    let id = |dure: &[(&str, &str)], rest: &[(&str, &str)]| found(dure, rest).unique_id().unwrap().unwrap();
+    let id = |dure: &[(&str, &str)], rest: &[(&str, &str)]| {
+        found(dure, rest).unique_id().unwrap().unwrap()
+    };
     let other = with(&local, "TORCHELASTIC_RUN_ID", "7777");
     assert_eq!(id(&[], &local), id(&[], &with(&local, "RANK", "0")));
     assert_ne!(id(&[], &local), id(&[], &other));
