@@ -1,6 +1,7 @@
 //! What a rank owns: its segment, where peers find it, and what it sleeps on.
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::AtomicU64;
 
 use dure_transport::proof::Key;
 use dure_transport::{Error, Peer, Result};
@@ -8,6 +9,7 @@ use dure_transport::{Error, Peer, Result};
 use crate::board::{Board, Line, heap_start};
 use crate::doorbell::Doorbell;
 use crate::map::File;
+use crate::signal::publish;
 use crate::socket::Name;
 use crate::{NAME, Options};
 
@@ -52,6 +54,11 @@ impl Home {
         self.file.as_fd()
     }
 
+    /// The word of a line that was taken here.
+    pub(crate) fn own_line(&self, line: Line) -> &AtomicU64 {
+        self.board.line(line).expect("own lines are on the own board")
+    }
+
     /// Makes bytes of the heap zero, and gives their pages back.
     pub(crate) fn discard(&self, at: u64, len: u64) {
         self.file.discard(self.board.map(), at, len);
@@ -77,8 +84,7 @@ impl Home {
 
     /// Ends a stamp: keys that name it are refused from here on.
     pub(crate) fn end_stamp(&mut self, line: Line, stamp: u64) {
-        let word = self.board.line(line).expect("stamps are on the board");
-        crate::signal::publish(word, stamp + 1);
+        publish(self.own_line(line), stamp + 1);
         self.stamps.push((line, stamp + 1));
     }
 }

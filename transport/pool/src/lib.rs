@@ -58,7 +58,7 @@ use crate::heap::{Heap, footprint};
 use crate::home::Home;
 use crate::link::{Link, Remote};
 use crate::lobby::{Greeting, Lobby};
-use crate::region::{Import, Key, Own, Table, slot};
+use crate::region::{Import, Key, Own, Table, slot, wide};
 use crate::socket::Name;
 
 /// Name of the transport.
@@ -192,9 +192,8 @@ impl Pool {
     /// Writes a put into the peer's segment, which is known to be up.
     fn write(&mut self, put: &Put<'_>) -> Result<()> {
         let Some(Link::Up(remote)) = self.links.get_mut(slot(put.to.0)) else { return Ok(()) };
-        let bytes = |len: usize| u64::try_from(len).expect("a length fits 64 bits");
         let body = put.body.iter().try_fold(0_u64, |sum, span| sum.checked_add(span.len));
-        let len = body.and_then(|body| body.checked_add(bytes(put.head.len())));
+        let len = body.and_then(|body| body.checked_add(wide(put.head.len())));
         if len != Some(0) {
             let into = put.into.expect("a put of bytes names where they go");
             let import = self.imports.get(into.0).expect("a put goes into what was imported");
@@ -209,7 +208,7 @@ impl Pool {
             }
             let mut at = key.at + put.at;
             remote.board.map().write(at, put.head);
-            at += bytes(put.head.len());
+            at += wide(put.head.len());
             for span in put.body {
                 let own = self.regions.get(span.region.0).expect("a span is of an own region");
                 let end = span.offset.checked_add(span.len);
@@ -220,10 +219,6 @@ impl Pool {
             }
         }
         put.signal.map_or(Ok(()), |signal| remote.bump(signal))
-    }
-
-    fn bell(&self, line: Line) -> &std::sync::atomic::AtomicU64 {
-        self.home.board.line(line).expect("own bells are on the own board")
     }
 }
 
@@ -238,7 +233,7 @@ impl Transport for Pool {
     }
 
     fn alloc(&mut self, len: usize) -> Result<(Region, Memory)> {
-        let wanted = u64::try_from(len).expect("a length fits 64 bits");
+        let wanted = wide(len);
         let full = || Error::Exhausted { transport: NAME, what: format!("{len} bytes") };
         // Free memory is zero: the file was, and what came back was made so.
         let at = self.heap.take(wanted).ok_or_else(full)?;
@@ -266,9 +261,8 @@ impl Transport for Pool {
             });
         };
         let start = map.memory(holder.key.at, holder.key.len).address();
-        let bytes = |len: usize| u64::try_from(len).expect("a length fits 64 bits");
-        let at = holder.key.at + bytes(memory.address() - start);
-        self.add_region(at, bytes(memory.len), false)
+        let at = holder.key.at + wide(memory.address() - start);
+        self.add_region(at, wide(memory.len), false)
     }
 
     /// From here on peers that still name the region are refused, as far as they ask: a peer that is copying already,
@@ -350,7 +344,9 @@ impl Transport for Pool {
         self.polls = self.polls.wrapping_add(1);
         let woken = std::mem::take(&mut self.parked);
         if woken {
-            self.bells.iter().for_each(|line| signal::unpark(self.bell(*line)));
+            for line in &self.bells {
+                signal::unpark(self.home.own_line(*line));
+            }
         }
         if woken || self.lobby.is_waiting() || self.polls.is_multiple_of(POLLS_PER_LOOK) {
             self.look();
@@ -359,7 +355,7 @@ impl Transport for Pool {
     }
 
     fn arrived(&self, signal: Signal) -> u64 {
-        signal::observe(self.home.board.line(signal.0).expect("a counter is on the own board"))
+        signal::observe(self.home.own_line(signal.0))
     }
 
     /// Nothing: caches are coherent, and `arrived` is an Acquire load.
@@ -373,13 +369,11 @@ impl Transport for Pool {
         if !self.events.is_empty() || self.lobby.is_restless() {
             return false;
         }
-        let board = &self.home.board;
-        let word = |line: Line| board.line(line).expect("own lines are on the own board");
-        let counters = &mut self.counters;
-        let armed = signal::arm(self.bells.iter().map(|line| word(*line)), || {
+        let (home, counters) = (&self.home, &mut self.counters);
+        let armed = signal::arm(self.bells.iter().map(|line| home.own_line(*line)), || {
             // Every counter is looked at, so that the next call compares with now.
             counters.iter_mut().fold(false, |changed, counter| {
-                let now = signal::observe(word(counter.line));
+                let now = signal::observe(home.own_line(counter.line));
                 std::mem::replace(&mut counter.seen, now) != now || changed
             })
         });

@@ -14,6 +14,7 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use nix::sys::stat::fstat;
 use nix::unistd::{SysconfVar, ftruncate, sysconf};
 
+use crate::region::wide;
 use crate::system;
 
 /// Size of a page, and the unit in which the file gives memory back. The larger pages of some aarch64 kernels are
@@ -66,7 +67,7 @@ impl Map {
 
     /// Length in bytes.
     pub(crate) fn len(&self) -> u64 {
-        u64::try_from(self.len).expect("an address fits 64 bits")
+        wide(self.len)
     }
 
     /// Address of the byte at `at`, behind which there are at least `len`.
@@ -89,8 +90,7 @@ impl Map {
 
     /// Copies bytes into the segment.
     pub(crate) fn write(&self, at: u64, bytes: &[u8]) {
-        let len = u64::try_from(bytes.len()).expect("a length fits 64 bits");
-        let into = self.address(at, len).as_ptr();
+        let into = self.address(at, wide(bytes.len())).as_ptr();
         // SAFETY: `address` checked the target; `bytes` is borrowed and nothing borrowed lies in a mapping.
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), into, bytes.len()) };
     }

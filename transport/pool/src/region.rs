@@ -109,3 +109,8 @@ impl<T> Table<T> {
 pub(crate) fn slot(index: u32) -> usize {
     usize::try_from(index).expect("32 bits fit an address")
 }
+
+/// A length of ours as it travels.
+pub(crate) fn wide(len: usize) -> u64 {
+    u64::try_from(len).expect("a length fits 64 bits")
+}

@@ -3,6 +3,7 @@
 //! The protocol's own source is compiled in here, over loom's atomics. Each model is run a second time with one memory
 //! order weakened, and must then fail.
 #![cfg(loom)]
+#![expect(clippy::unwrap_used, reason = "a thread that panicked fails the model")]
 
 #[path = "../src/signal.rs"]
 mod signal;
