@@ -136,14 +136,19 @@ impl Request {
                 (Layout::NONE, even(self.message_count(), 1), even(self.message_count(), 1))
             }
         };
-        Layouts { elem, input, output, whole }
+        Layouts { elem, input, output, whole, ragged: matches!(self.action, Action::Ragged(..)) }
     }
 
-    /// Bytes of the whole vector, as nccl-tests counts sizes; for a v-form what this rank knows of it.
+    /// Bytes of the whole vector, as nccl-tests counts sizes; 0 for the v-forms whose counts only this rank knows, since
+    /// all ranks must choose by the same number.
     pub(crate) fn bytes(&self, layouts: &Layouts) -> u64 {
-        let longest =
-            layouts.input.extent().max(layouts.output.extent()).max(layouts.whole.extent());
-        longest * u64::from(layouts.elem)
+        match self.action {
+            Action::Ragged(
+                Collective::AllToAll | Collective::Gather { .. } | Collective::Scatter { .. },
+                _,
+            ) => 0,
+            _ => layouts.whole.extent() * u64::from(layouts.elem),
+        }
     }
 
     /// Checks what one rank can check alone.

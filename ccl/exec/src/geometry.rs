@@ -52,11 +52,6 @@ impl Layout {
         }
     }
 
-    /// Whether every block has the same length and they follow one another.
-    pub fn is_even(&self) -> bool {
-        matches!(self, Self::Even { .. })
-    }
-
     /// Elements from the start of the buffer to the end of the block that ends last.
     pub fn extent(&self) -> u64 {
         match self {
@@ -77,6 +72,8 @@ pub struct Layouts {
     pub output: Layout,
     /// The whole vector's, which sizes the scratch ([`dure_plan::Collective::whole`]).
     pub whole: Layout,
+    /// Blocks differ in length, on some rank at least; the same on all ranks.
+    pub ragged: bool,
 }
 
 /// The byte ranges of every chunk in every pass, for one lane of one call.
@@ -188,19 +185,22 @@ impl Geometry {
 
     /// The bytes of chunk `chunk` of `buf` in pass `pass`, from the start of the buffer. May be empty.
     pub fn chunk(&self, buf: Buf, chunk: u32, pass: u32) -> Range<u64> {
+        match buf {
+            Buf::Input => self.place(&self.layouts.input, chunk, pass),
+            Buf::Output => self.place(&self.layouts.output, chunk, pass),
+            Buf::Scratch => {
+                let like = self.place(&self.layouts.whole, chunk % self.period, pass);
+                let start = u64::from(chunk) * self.stride * u64::from(self.layouts.elem);
+                start..start + (like.end - like.start)
+            }
+        }
+    }
+
+    fn place(&self, layout: &Layout, chunk: u32, pass: u32) -> Range<u64> {
         let elem = u64::from(self.layouts.elem);
-        let (layout, number) = match buf {
-            Buf::Input => (&self.layouts.input, chunk),
-            Buf::Output => (&self.layouts.output, chunk),
-            Buf::Scratch => (&self.layouts.whole, chunk % self.period),
-        };
-        let block = layout.block(number / self.parts);
-        let part = self.part(block.end - block.start, number % self.parts, pass);
-        let start = match buf {
-            Buf::Input | Buf::Output => block.start + part.start,
-            Buf::Scratch => u64::from(chunk) * self.stride,
-        };
-        start * elem..(start + part.end - part.start) * elem
+        let block = layout.block(chunk / self.parts);
+        let part = self.part(block.end - block.start, chunk % self.parts, pass);
+        (block.start + part.start) * elem..(block.start + part.end) * elem
     }
 
     /// The bytes of chunk `chunk` of `buf` in pass `pass`, from the start of its block.
@@ -208,6 +208,12 @@ impl Geometry {
         let bytes = self.chunk(buf, chunk, pass);
         let start = self.block_start(buf, chunk);
         bytes.start - start..bytes.end - start
+    }
+
+    /// The bytes of a chunk of the whole vector in pass `pass`: where it is in the output of a rank that gets it, when
+    /// blocks have the same length everywhere.
+    pub fn in_whole(&self, chunk: u32, pass: u32) -> Range<u64> {
+        self.place(&self.layouts.whole, chunk, pass)
     }
 
     /// First byte of the block that `chunk` of the input or output is in.
@@ -249,6 +255,7 @@ mod tests {
             input: even(elems, blocks),
             output: even(elems, blocks),
             whole: even(elems, blocks),
+            ragged: false,
         }
     }
 
@@ -291,7 +298,7 @@ mod tests {
             let mut start = 0;
             let ranges: Arc<[Range<u64>]> = elems.iter().map(|e| { start += e + 3; start - e..start }).collect();
             let ragged = Layout::Ragged(Arc::clone(&ranges));
-            let layouts = Layouts { elem, input: ragged.clone(), output: ragged.clone(), whole: ragged };
+            let layouts = Layouts { elem, input: ragged.clone(), output: ragged.clone(), whole: ragged, ragged: true };
             let shape = Shape { parts, scratch: 2 * parts, run };
             let mut seen = vec![0u8; usize::try_from(start * u64::from(elem)).unwrap()];
             for lane in 0..lanes {

@@ -248,7 +248,9 @@ impl Link {
     /// Gives back the credits that are due on a lane. False when some must be given later: the transport is full, or
     /// messages arrived before the connection was reported to be up.
     pub(crate) fn give_credits(&mut self, net: &mut dyn Transport, lane: usize) -> bool {
-        let State::Up { theirs, .. } = &self.state else { return matches!(self.state, State::Lost(_)) };
+        let State::Up { theirs, .. } = &self.state else {
+            return matches!(self.state, State::Lost(_));
+        };
         let edge = &mut self.edges[lane];
         while edge.unslotted - edge.returned >= self.settings.batch() {
             let put = signal(self.peer, lane, theirs[lane].credits, net);

@@ -252,8 +252,8 @@ impl Run {
         if card.0.len() > link::longest_grant_card(machine.net.caps(Peer(peer)).head) {
             return None;
         }
-        let even = self.geometry.layouts().output.is_even();
-        let block = if even { 0 } else { self.geometry.block_start(first.buf, first.first) };
+        let ragged = self.geometry.layouts().ragged;
+        let block = if ragged { self.geometry.block_start(first.buf, first.first) } else { 0 };
         Some((cover.offset + block, card))
     }
 
@@ -358,13 +358,13 @@ impl Run {
                 let chunk = self.call.plan.lanes[self.plan_lane]
                     .lands(self.at)
                     .expect("all messages of the edge land");
-                // A ragged layout is each rank's own: then the grant told where the block begins, and the place in the
-                // block is the same at both ends.
+                // Where ragged blocks begin is each rank's own affair: then the grant told, and the place in the block is
+                // the same at both ends.
                 let at = base
-                    + if self.geometry.layouts().output.is_even() {
-                        self.geometry.chunk(Buf::Output, chunk, self.pass).start
-                    } else {
+                    + if self.geometry.layouts().ragged {
                         self.geometry.within_block(src.buf, src.first, self.pass).start
+                    } else {
+                        self.geometry.in_whole(chunk, self.pass).start
                     };
                 let window = window.map(|w| part(w, &(at..at + bytes)));
                 Ok(Some(Target { into: remote, at, window, slot: None }))

@@ -27,7 +27,10 @@ struct Job {
 
 fn device(setting: &Setting) -> Arc<dyn Device> {
     if setting.npu {
-        let options = dure_device::software::Options { lazy: Some(setting.options.seed), ..Default::default() };
+        let options = dure_device::software::Options {
+            lazy: Some(setting.options.seed),
+            ..Default::default()
+        };
         dure_device::software::open(options).unwrap()
     } else {
         dure_device::host::host()
@@ -54,7 +57,11 @@ impl Job {
     }
 
     fn buffer(&self, elems: u64) -> Memory {
-        if elems == 0 { Memory::EMPTY } else { self.device.alloc(usize::try_from(elems * 4).unwrap()).unwrap() }
+        if elems == 0 {
+            Memory::EMPTY
+        } else {
+            self.device.alloc(usize::try_from(elems * 4).unwrap()).unwrap()
+        }
     }
 
     fn copy(&self, src: Memory, dst: Memory) {
@@ -84,7 +91,8 @@ impl Job {
     fn run(&mut self) {
         let mut idle_rounds = 0;
         while !self.executors.iter().all(Executor::is_idle) {
-            let moved = self.executors.iter_mut().fold(false, |moved, e| e.poll().unwrap() || moved);
+            let moved =
+                self.executors.iter_mut().fold(false, |moved, e| e.poll().unwrap() || moved);
             if moved || self.clock.step() {
                 idle_rounds = 0;
             } else {
@@ -109,7 +117,9 @@ fn value(rank: u32, block: u32, i: u64) -> f32 {
 /// The output of rank `me` by definition; `None` when it has none.
 fn expected(what: Collective, ranks: u32, me: u32, count: u64) -> Option<Vec<f32>> {
     let sum = |block: u32, i: u64| (0..ranks).map(|r| value(r, block, i)).sum::<f32>();
-    let all = |f: &dyn Fn(u32, u64) -> f32| (0..ranks).flat_map(|b| (0..count).map(move |i| (b, i))).map(|(b, i)| f(b, i)).collect();
+    let all = |f: &dyn Fn(u32, u64) -> f32| {
+        (0..ranks).flat_map(|b| (0..count).map(move |i| (b, i))).map(|(b, i)| f(b, i)).collect()
+    };
     let one = |f: &dyn Fn(u64) -> f32| (0..count).map(f).collect();
     Some(match what {
         Collective::AllReduce => one(&|i| sum(0, i)),
@@ -128,7 +138,8 @@ fn expected(what: Collective, ranks: u32, me: u32, count: u64) -> Option<Vec<f32
 fn in_place(what: Collective, me: u32, input: u64, output: u64, whole: Memory) -> (Memory, Memory) {
     let bytes = |elems: u64| usize::try_from(elems * 4).unwrap();
     let (long, short) = (input.max(output), input.min(output));
-    let own = if long > short { whole.part(bytes(short * u64::from(me)), bytes(short)) } else { whole };
+    let own =
+        if long > short { whole.part(bytes(short * u64::from(me)), bytes(short)) } else { whole };
     let _ = what;
     if input >= output { (whole, own) } else { (own, whole) }
 }
@@ -142,7 +153,8 @@ fn check(by: &dyn Algorithm, what: Collective, world: &World, setting: &Setting)
         let mut outputs = Vec::new();
         for me in 0..n {
             let Blocks { input, output } = what.blocks(n, Rank(me));
-            let (input, output) = (u64::from(input) * setting.count, u64::from(output) * setting.count);
+            let (input, output) =
+                (u64::from(input) * setting.count, u64::from(output) * setting.count);
             let (src, dst) = if setting.in_place && input > 0 && output > 0 {
                 in_place(what, me, input, output, job.buffer(input.max(output)))
             } else {
@@ -155,8 +167,13 @@ fn check(by: &dyn Algorithm, what: Collective, world: &World, setting: &Setting)
             job.write(src, &mut values);
             let even = |blocks: u32| Layout::Even { elems: setting.count, blocks };
             let blocks = what.blocks(n, Rank(me));
-            let layouts =
-                Layouts { elem: 4, input: even(blocks.input), output: even(blocks.output), whole: even(what.whole(n)) };
+            let layouts = Layouts {
+                elem: 4,
+                input: even(blocks.input),
+                output: even(blocks.output),
+                whole: even(what.whole(n)),
+                ragged: false,
+            };
             let call = Call {
                 plan: Arc::new(Plan::collect(what, world, by, Rank(me))),
                 layouts,
@@ -175,7 +192,12 @@ fn check(by: &dyn Algorithm, what: Collective, world: &World, setting: &Setting)
             if let Some(want) = expected(what, n, me, setting.count) {
                 let got = job.read(outputs[me as usize]);
                 let wrong = got.iter().zip(&want).position(|(g, w)| g != w);
-                assert_eq!(wrong, None, "rank {me} of {name}: {:?}", wrong.map(|i| (got[i], want[i])));
+                assert_eq!(
+                    wrong,
+                    None,
+                    "rank {me} of {name}: {:?}",
+                    wrong.map(|i| (got[i], want[i]))
+                );
             }
         }
     }
@@ -210,7 +232,8 @@ fn base() -> Setting {
 fn check_all(ranks: impl IntoIterator<Item = u32>, setting: &Setting) {
     for n in ranks {
         for hosts in [1, 3] {
-            let host_of = (0..n).map(|r| if hosts == 1 { 0 } else { (r * r) % hosts }).collect::<Vec<_>>();
+            let host_of =
+                (0..n).map(|r| if hosts == 1 { 0 } else { (r * r) % hosts }).collect::<Vec<_>>();
             let mut world = World { lanes: setting.settings.lanes, ..World::flat(n) };
             if hosts > 1 {
                 world.host_of = number(&host_of);
@@ -250,7 +273,10 @@ fn through_slots() {
 #[test]
 fn through_a_single_slot_in_place() {
     let setting = Setting { in_place: true, ..base() };
-    check_all([1, 2, 3, 6, 7], &Setting { settings: Settings { slots: 1, ..setting.settings }, ..setting });
+    check_all(
+        [1, 2, 3, 6, 7],
+        &Setting { settings: Settings { slots: 1, ..setting.settings }, ..setting },
+    );
 }
 
 #[test]
@@ -272,7 +298,8 @@ fn several_lanes_over_a_window() {
 #[test]
 fn on_the_software_npu() {
     for (window, in_place) in [(true, false), (false, true)] {
-        let options = simulated::Options { seed: 4, window, user_memory: !window, ..Default::default() };
+        let options =
+            simulated::Options { seed: 4, window, user_memory: !window, ..Default::default() };
         let settings = Settings { landing_bytes: 64, lanes: 2, ..base().settings };
         check_all([1, 2, 3], &Setting { options, settings, npu: true, in_place, ..base() });
     }
@@ -288,7 +315,8 @@ fn counts_around_the_cuts() {
 #[test]
 fn many_seeds_of_delays_and_full_queues() {
     for seed in 10..18 {
-        let options = simulated::Options { seed, queue: 2, user_memory: seed % 2 == 0, ..Default::default() };
+        let options =
+            simulated::Options { seed, queue: 2, user_memory: seed % 2 == 0, ..Default::default() };
         let settings = Settings { landing_bytes: 128, slots: 3, ..base().settings };
         check_all([4], &Setting { options, settings, ..base() });
     }

@@ -125,7 +125,8 @@ impl Joining<'_> {
             host: self.here.host,
         });
         // Nobody returns before everybody is connected.
-        control.all_gather(Vec::new(), self.deadline)?;
+        let everybody = control.all_gather(Vec::new(), self.deadline);
+        everybody.inspect_err(|error| control.raise(error.clone()))?;
         Ok(Joined { members: Arc::clone(&control.members), control })
     }
 

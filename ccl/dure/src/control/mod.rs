@@ -9,7 +9,7 @@
 //!   ask: a connection of its own (blocks) -----------> record: what the rank is doing
 //! ```
 //!
-//! The data path sees none of this but [`Fault`](crate::fault::Fault) and [`Record`].
+//! The data path sees none of this but [`Fault`] and [`Record`].
 
 #![allow(clippy::disallowed_types, reason = "control plane, not on the data path")]
 

@@ -1,0 +1,220 @@
+//! Typed calls between ranks that are threads of one process, over shared memory and over TCP.
+
+use dure::config::Transports;
+use dure::{Communicator, Config, ReduceOp, Result};
+
+/// Runs `each` on every rank of a communicator of `size` ranks, each in a thread of its own.
+fn ranks(size: u32, config: &Config, each: impl Fn(&Communicator) -> Result<()> + Sync) {
+    let communicators = Communicator::init_all(size, config).unwrap();
+    std::thread::scope(|scope| {
+        for communicator in &communicators {
+            let each = &each;
+            scope.spawn(move || {
+                if let Err(error) = each(communicator) {
+                    communicator.abort();
+                    panic!("rank {}: {}", communicator.rank(), error.chain());
+                }
+            });
+        }
+    });
+}
+
+fn transports() -> [Config; 2] {
+    ["pool", "tcp"].map(|name| Config::default().transport(Transports::parse(name).unwrap()))
+}
+
+/// Element `i` of rank `rank`.
+fn value(rank: u32, i: usize) -> i64 {
+    i64::from(rank) * 1000 + i64::try_from(i).unwrap()
+}
+
+fn values(rank: u32, len: usize) -> Vec<i64> {
+    (0..len).map(|i| value(rank, i)).collect()
+}
+
+fn sum(size: u32, i: usize) -> i64 {
+    (0..size).map(|r| value(r, i)).sum()
+}
+
+#[test]
+fn every_collective_on_up_to_five_ranks() {
+    for config in transports() {
+        for size in [1, 2, 3, 5] {
+            for count in [0, 1, 1000, 100_000] {
+                ranks(size, &config, |c| every_collective(c, count));
+            }
+        }
+    }
+}
+
+fn every_collective(c: &Communicator, count: usize) -> Result<()> {
+    let (me, size) = (c.rank(), c.size());
+    let n = size as usize;
+    let mut data = values(me, count);
+    c.all_reduce(&mut data, ReduceOp::Sum)?;
+    assert!(data.iter().enumerate().all(|(i, v)| *v == sum(size, i)));
+
+    let mut output = vec![0; count];
+    c.all_reduce_into(&values(me, count), &mut output, ReduceOp::Max)?;
+    assert_eq!(output, values(size - 1, count));
+
+    c.reduce_scatter(&values(me, count * n), &mut output, ReduceOp::Sum)?;
+    assert!(output.iter().enumerate().all(|(i, v)| *v == sum(size, i + count * me as usize)));
+
+    let mut all = vec![0; count * n];
+    c.all_gather(&values(me, count), &mut all)?;
+    assert!(
+        all.iter()
+            .enumerate()
+            .all(|(i, v)| count > 0 && *v == value(u32::try_from(i / count).unwrap(), i % count))
+    );
+
+    c.all_to_all(&values(me, count * n), &mut all)?;
+    let from = |i: usize| value(u32::try_from(i / count).unwrap(), me as usize * count + i % count);
+    assert!(all.iter().enumerate().all(|(i, v)| *v == from(i)));
+
+    for root in [0, size - 1] {
+        let mut data = values(me, count);
+        c.broadcast(&mut data, root)?;
+        assert_eq!(data, values(root, count));
+        c.reduce(&values(me, count), Some(&mut output), root, ReduceOp::Sum)?;
+        assert!(me != root || output.iter().enumerate().all(|(i, v)| *v == sum(size, i)));
+        c.gather(&values(me, count), (me == root).then_some(&mut all[..]), root)?;
+        if me == root {
+            let block = |i: usize| value(u32::try_from(i / count).unwrap(), i % count);
+            assert!(all.iter().enumerate().all(|(i, v)| *v == block(i)));
+        }
+        c.scatter((me == root).then_some(&values(root, count * n)[..]), &mut output, root)?;
+        assert!(output.iter().enumerate().all(|(i, v)| *v == value(root, me as usize * count + i)));
+    }
+    c.barrier()
+}
+
+#[test]
+fn blocks_of_different_length() {
+    for config in transports() {
+        ranks(4, &config, |c| {
+            let me = c.rank() as usize;
+            let counts = [3, 0, 70_000, 5];
+            let mut all = vec![0; counts.iter().sum()];
+            c.all_gather_v(&values(c.rank(), counts[me]), &mut all, &counts)?;
+            let want: Vec<i64> = (0..4).flat_map(|r| values(r, counts[r as usize])).collect();
+            assert_eq!(all, want);
+
+            let mut mine = vec![0; counts[me]];
+            c.reduce_scatter_v(&values(c.rank(), all.len()), &counts, &mut mine, ReduceOp::Sum)?;
+            let start: usize = counts[..me].iter().sum();
+            assert!(mine.iter().enumerate().all(|(i, v)| *v == sum(4, start + i)));
+
+            // Rank r sends (r + 1) * (s + 2) elements to rank s; long ones land, short ones do not.
+            let len = |r: usize, s: usize| (r + 1) * (s + 2) * if s == 1 { 9000 } else { 1 };
+            let to: Vec<usize> = (0..4).map(|s| len(me, s)).collect();
+            let from: Vec<usize> = (0..4).map(|r| len(r, me)).collect();
+            let mut got = vec![0; from.iter().sum()];
+            c.all_to_all_v((&values(c.rank(), to.iter().sum()), &to), (&mut got, &from))?;
+            let want: Vec<i64> = (0..4)
+                .flat_map(|r| {
+                    let before: usize = (0..me).map(|s| len(r, s)).sum();
+                    values(u32::try_from(r).unwrap(), before + len(r, me)).split_off(before)
+                })
+                .collect();
+            assert_eq!(got, want);
+
+            let root = 2;
+            c.gather_v(
+                &values(c.rank(), counts[me]),
+                (c.rank() == root).then_some((&mut all[..], &counts[..])),
+                root,
+            )?;
+            let input: Vec<i64> = (0..4).flat_map(|r| values(r, counts[r as usize])).collect();
+            assert!(c.rank() != root || all == input);
+            c.scatter_v((c.rank() == root).then_some((&input[..], &counts[..])), &mut mine, root)?;
+            assert_eq!(mine, values(c.rank(), counts[me]));
+            Ok(())
+        });
+    }
+}
+
+#[test]
+fn groups_of_messages_do_not_wait_for_one_another() {
+    for config in transports() {
+        ranks(3, &config, |c| {
+            let (me, n) = (c.rank(), c.size());
+            // More messages, and longer ones, than there are slots; receives come last; one goes to itself.
+            let outgoing: Vec<Vec<i64>> =
+                (0..n).flat_map(|_| (0..6).map(|k| values(me * 10 + k, 40_000))).collect();
+            let mut incoming: Vec<Vec<i64>> = (0..n * 6).map(|_| vec![0; 40_000]).collect();
+            c.group(|g| {
+                for (i, data) in (0..).zip(&outgoing) {
+                    g.send(data, i / 6)?;
+                }
+                for (i, data) in (0..).zip(&mut incoming) {
+                    g.recv(data, i / 6)?;
+                }
+                Ok(())
+            })?;
+            for (i, data) in (0..).zip(&incoming) {
+                assert!(*data == values((i / 6) * 10 + i % 6, 40_000), "message {i} on rank {me}");
+            }
+            Ok(())
+        });
+    }
+}
+
+#[test]
+fn tickets_give_buffers_back() {
+    ranks(3, &Config::default(), |c| {
+        let mut data = c.buffer::<i64>(50_000)?;
+        data.copy_from_slice(&values(c.rank(), 50_000));
+        let mut block = c.buffer::<i64>(10)?;
+        block.copy_from_slice(&values(c.rank(), 10));
+        let first = c.start_all_reduce(data, ReduceOp::Sum)?;
+        let second = c.start_all_gather(block, c.buffer(30)?)?;
+        let data = first.wait()?;
+        assert!(data.iter().enumerate().all(|(i, v)| *v == sum(3, i)));
+        let (_, all) = second.wait()?;
+        assert!(
+            all.iter()
+                .enumerate()
+                .all(|(i, v)| *v == value(u32::try_from(i / 10).unwrap(), i % 10))
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn communicators_of_communicators() {
+    ranks(4, &Config::default(), |c| {
+        let me = c.rank();
+        // Odd ranks in reverse order; rank 0 stays out.
+        let part = c.split((me != 0).then_some(me % 2), -i32::try_from(me).unwrap())?;
+        match &part {
+            None => assert_eq!(me, 0),
+            Some(part) => {
+                assert_eq!(
+                    (part.rank(), part.size()),
+                    match me {
+                        1 => (1, 2),
+                        3 => (0, 2),
+                        _ => (0, 1),
+                    }
+                );
+                let mut data = [i64::from(me)];
+                part.all_reduce(&mut data, ReduceOp::Sum)?;
+                assert_eq!(data, [if me % 2 == 1 { 4 } else { 2 }]);
+            }
+        }
+        let copy = c.duplicate()?;
+        let mut data = [1];
+        copy.all_reduce(&mut data, ReduceOp::Sum)?;
+        c.all_reduce(&mut data, ReduceOp::Sum)?;
+        assert_eq!(data, [16]);
+        if me != 1 {
+            let rest = c.shrink(&[1])?;
+            let mut data = [i64::from(rest.rank())];
+            rest.all_reduce(&mut data, ReduceOp::Sum)?;
+            assert_eq!(data, [3]);
+        }
+        copy.finalize()
+    });
+}
