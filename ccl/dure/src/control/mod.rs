@@ -23,7 +23,6 @@ mod thread;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -98,11 +97,6 @@ impl Control {
     /// Whether a rank said goodbye.
     pub(crate) fn has_left(&self, rank: u32) -> bool {
         self.shared.state().left.contains(&rank)
-    }
-
-    /// Ranks that said goodbye.
-    pub(crate) fn left(&self) -> BTreeSet<u32> {
-        self.shared.state().left.clone()
     }
 
     /// Gives bytes to all ranks and gets theirs, in order of rank. Every rank must call it equally often.

@@ -287,7 +287,6 @@ fn goodbyes_are_known_and_are_no_faults() {
             .wait(Instant::now() + LONG, look, || format!("rank {rank} never heard"))
             .unwrap();
         assert!(joined.control.has_left(2) && !joined.control.has_left(1));
-        assert_eq!(joined.control.left(), BTreeSet::from([2]));
         joined.control.fault().check().unwrap();
     }
 }
