@@ -10,6 +10,8 @@ mod element;
 mod engine;
 mod error;
 mod fault;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod launch;
 mod net;
 mod operation;

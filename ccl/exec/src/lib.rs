@@ -32,6 +32,8 @@ use dure_transport::{Card, Peer, Region, Transport};
 pub use crate::error::Error;
 pub use crate::geometry::{Geometry, Layout, Layouts};
 pub use crate::link::Settings;
+#[cfg(fuzzing)]
+pub use crate::link::fuzzing;
 use crate::machine::{Cover, Machine};
 pub use crate::plan::Plan;
 pub use crate::recorder::{Event, Recorder};

@@ -112,6 +112,31 @@ pub(crate) struct Grant {
     pub(crate) base: Option<(u64, Card)>,
 }
 
+impl Grant {
+    /// Digest, length of the card, base (integers are little endian), room; then the card.
+    fn encode(&self) -> Vec<u8> {
+        let (base, card) =
+            self.base.as_ref().map_or((0, &[][..]), |(base, card)| (*base, &card.0[..]));
+        let mut bytes = Vec::with_capacity(GRANT_HEADER + card.len());
+        bytes.extend_from_slice(&self.digest.to_le_bytes());
+        bytes.extend_from_slice(&u32::try_from(card.len()).expect("a card is short").to_le_bytes());
+        bytes.extend_from_slice(&base.to_le_bytes());
+        bytes.resize(GRANT_HEADER, 0);
+        bytes.extend_from_slice(card);
+        bytes
+    }
+
+    /// Reads what [`Grant::encode`] wrote; `None` when the card is longer than any.
+    fn decode(bytes: &[u8; GRANT]) -> Option<Self> {
+        let word =
+            |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
+        let base = u64::from_le_bytes(bytes[8..16].try_into().expect("eight bytes"));
+        let card = bytes.get(GRANT_HEADER..GRANT_HEADER + word(4) as usize)?;
+        let base = (!card.is_empty()).then(|| (base, Card(card.into())));
+        Some(Self { digest: word(0), base })
+    }
+}
+
 /// Where a message goes: a free slot of a peer, or its user's memory.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Target {
@@ -146,10 +171,8 @@ impl Link {
             let mut counter = || net.counter(Peer(peer)).map_err(failed);
             ours.push(Counters { data: counter()?, credits: counter()?, grants: counter()? });
         }
-        let key = net.key(inbox.0, Peer(peer)).ok_or(Error::Transport {
-            peer,
-            source: dure_transport::Error::BadCard { transport: net.name() },
-        })?;
+        let no_key = || failed(dure_transport::Error::BadCard { transport: net.name() });
+        let key = net.key(inbox.0, Peer(peer)).ok_or_else(no_key)?;
         let hello = hello(&key, settings, &ours);
         net.connect(Peer(peer), address, &hello).map_err(failed)?;
         let edges = (0..settings.edges()).map(|_| Edge::default()).collect();
@@ -265,14 +288,7 @@ impl Link {
     /// Tells the peer where the messages of this call may land. False when the transport is full.
     pub(crate) fn grant(&mut self, net: &mut dyn Transport, lane: usize, grant: &Grant) -> bool {
         let (outbox, _, theirs) = self.up_state();
-        let mut head = Vec::with_capacity(GRANT_HEADER);
-        let (base, card) =
-            grant.base.as_ref().map_or((0, &[][..]), |(base, card)| (*base, &card.0[..]));
-        head.extend_from_slice(&grant.digest.to_le_bytes());
-        head.extend_from_slice(&u32::try_from(card.len()).expect("a card is short").to_le_bytes());
-        head.extend_from_slice(&base.to_le_bytes());
-        head.resize(GRANT_HEADER, 0);
-        head.extend_from_slice(card);
+        let head = grant.encode();
         let mut put = signal(self.peer, lane, theirs[lane].grants, net);
         put.head = &head;
         put.into = Some(outbox);
@@ -297,16 +313,7 @@ impl Link {
         // SAFETY: the grant was signalled, and the peer writes the next one only after this call's messages came.
         let bytes: [u8; GRANT] = unsafe { slot::read(self.inbox.1.part(at, GRANT)) };
         self.edges[lane].grants_taken += 1;
-        let word =
-            |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
-        let base = u64::from_le_bytes(bytes[8..16].try_into().expect("eight bytes"));
-        let card = bytes
-            .get(GRANT_HEADER..GRANT_HEADER + word(4) as usize)
-            .ok_or(Error::Greeting { peer: self.peer })?;
-        Ok(Some(Grant {
-            digest: word(0),
-            base: (!card.is_empty()).then(|| (base, Card(card.into()))),
-        }))
+        Grant::decode(&bytes).ok_or(Error::Greeting { peer: self.peer }).map(Some)
     }
 }
 
@@ -348,4 +355,32 @@ fn parse_hello(card: &Card, settings: Settings) -> Option<(Card, Box<[Counters]>
         .map(|c| Counters { data: Signal(c[0]), credits: Signal(c[1]), grants: Signal(c[2]) })
         .collect();
     Some((Card(key.into()), counters))
+}
+
+/// Entry points for fuzzers: what a peer writes, read as a peer's.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    use super::*;
+
+    /// Reads bytes as the greeting of a peer. What parses is what was made.
+    ///
+    /// # Panics
+    /// When a greeting that parses is not the greeting of what it parsed to.
+    pub fn greeting(bytes: &[u8], settings: Settings) {
+        let card = Card(bytes.into());
+        if let Some((key, counters)) = parse_hello(&card, settings) {
+            assert_eq!(hello(&key, settings, &counters), card);
+        }
+    }
+
+    /// Reads bytes as a grant of a peer; what is missing is zero.
+    ///
+    /// # Panics
+    /// When a grant that was read is another one once written and read again.
+    pub fn grant(bytes: &[u8]) {
+        let room = |bytes: &[u8]| std::array::from_fn(|i| bytes.get(i).copied().unwrap_or(0));
+        if let Some(grant) = Grant::decode(&room(bytes)) {
+            assert_eq!(Grant::decode(&room(&grant.encode())), Some(grant));
+        }
+    }
 }

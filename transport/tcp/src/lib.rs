@@ -37,6 +37,8 @@ mod address;
 mod dial;
 mod error;
 pub mod frame;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod join;
 mod memory;
 mod port;
