@@ -16,16 +16,33 @@ pub struct Choice {
     pub ragged: bool,
 }
 
-/// Up to here the number of rounds decides.
-const SMALL: u64 = 64 << 10;
-/// Up to here it still counts.
-const MEDIUM: u64 = 1 << 20;
 /// Up to here a block of an all-to-all is better packed with others than sent alone.
 const TINY_BLOCK: u64 = 256;
 /// Up to so many ranks everybody may talk to everybody at once.
 const FEW: u32 = 8;
 /// A vector of so many bytes per rank fills a chain of them: a default slot each.
 const FILL: u64 = 256 << 10;
+
+/// What counts at a size.
+#[derive(Clone, Copy)]
+enum Size {
+    /// Rounds.
+    Small,
+    /// Both.
+    Medium,
+    /// Bytes.
+    Large,
+}
+
+impl Size {
+    fn of(bytes: u64) -> Self {
+        match bytes {
+            0..=0x1_0000 => Self::Small,
+            0x1_0001..=0x10_0000 => Self::Medium,
+            _ => Self::Large,
+        }
+    }
+}
 
 /// The default algorithm for `bytes` bytes: the size of the whole vector as nccl-tests counts it, which is the larger
 /// of a rank's input and output. All ranks that ask with the same arguments get the same answer. It serves the
@@ -73,42 +90,42 @@ fn fast(what: Collective, bytes: u64, world: &World) -> &'static str {
     let hosts = world.host_of.iter().max().map_or(1, |last| last + 1);
     let levels = hosts > 1 && hosts < n;
     let few = n <= FEW && hosts == 1;
+    let size = Size::of(bytes);
     match what {
-        Collective::AllReduce => match bytes {
-            0..=SMALL if levels => "two-level-doubling",
+        Collective::AllReduce => match size {
+            Size::Small if levels => "two-level-doubling",
             _ if levels => "two-level-ring",
-            0..=SMALL if few => "one-shot",
-            0..=SMALL => "recursive-doubling",
+            Size::Small if few => "one-shot",
+            Size::Small => "recursive-doubling",
             _ if few => "two-shot",
-            0..=MEDIUM => "halving-doubling",
-            _ => "ring",
+            Size::Medium => "halving-doubling",
+            Size::Large => "ring",
         },
-        Collective::ReduceScatter => match bytes {
+        Collective::ReduceScatter => match size {
             _ if levels => "two-level",
-            0..=SMALL if few => "all-pairs",
+            Size::Small if few => "all-pairs",
             _ if few => "pairwise",
-            0..=MEDIUM => "halving-doubling",
-            _ => "ring",
+            Size::Small | Size::Medium => "halving-doubling",
+            Size::Large => "ring",
         },
-        Collective::AllGather => match bytes {
+        Collective::AllGather => match size {
             _ if levels => "two-level",
             _ if few => "all-pairs",
-            0..=MEDIUM => "bruck",
-            _ => "ring",
+            Size::Small | Size::Medium => "bruck",
+            Size::Large => "ring",
         },
-        Collective::AllToAll => match bytes / u64::from(n.max(1)) {
-            0..=TINY_BLOCK if levels => "two-level",
-            0..=TINY_BLOCK if n > FEW => "bruck",
-            _ => "pairwise",
-        },
-        Collective::Broadcast { .. } | Collective::Reduce { .. } => match bytes {
-            0..=SMALL if levels => "two-level",
-            0..=SMALL => "binomial",
+        Collective::AllToAll if bytes / u64::from(n.max(1)) > TINY_BLOCK => "pairwise",
+        Collective::AllToAll if levels => "two-level",
+        Collective::AllToAll if n > FEW => "bruck",
+        Collective::AllToAll => "pairwise",
+        Collective::Broadcast { .. } | Collective::Reduce { .. } => match size {
+            Size::Small if levels => "two-level",
+            Size::Small => "binomial",
             _ if bytes / u64::from(n.max(1)) >= FILL => "chain",
             _ => "double-binary-tree",
         },
-        Collective::Gather { .. } | Collective::Scatter { .. } => match bytes {
-            0..=SMALL if n > FEW => "binomial",
+        Collective::Gather { .. } | Collective::Scatter { .. } => match size {
+            Size::Small if n > FEW => "binomial",
             _ => "linear",
         },
         Collective::Barrier => "dissemination",

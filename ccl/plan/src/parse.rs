@@ -52,7 +52,7 @@ pub(crate) fn parse(text: &str) -> Result<FilePlan> {
         if line.peek() == "rank" {
             let plan = match &mut plan {
                 Some(plan) => plan,
-                None => plan.insert(header.finish(&mut line)?),
+                None => plan.insert(header.finish(&line)?),
             };
             section = Some(open(&mut line, plan)?);
         } else if let (Some(plan), Some(section)) = (&mut plan, section) {
@@ -162,7 +162,7 @@ impl Header {
     }
 
     /// All that a plan needs is there and fits together. `line` is the first of the first section.
-    fn finish(&mut self, line: &mut Line<'_>) -> Result<FilePlan> {
+    fn finish(&mut self, line: &Line<'_>) -> Result<FilePlan> {
         let missing =
             |key: &str| line.error(format!("there is no line `{key}` before the first section"));
         let name = self.name.take().ok_or_else(|| missing("name"))?;

@@ -114,6 +114,15 @@ mod tests {
     }
 
     #[test]
+    fn parts_of_a_tree_follow_one_another() {
+        // In lockstep the eight parts take 161 units at 64 ranks.
+        for (n, most) in [(8, 60), (16, 80), (64, 90)] {
+            let tree = timeline(Collective::AllReduce, "double-binary-tree", n, 1);
+            assert!(tree.end <= most, "{} units for {n} ranks", tree.end);
+        }
+    }
+
+    #[test]
     fn a_send_waits_for_its_slot() {
         let what = Collective::Broadcast { root: Rank(0) };
         let tree = |slots| timeline(what, "double-binary-tree", 2, slots);

@@ -1,5 +1,7 @@
 //! Every algorithm is proved: all numbers of ranks up to 64, with 1 and 2 slots, several layouts, roots and lanes.
 
+use proptest::prelude::*;
+
 use dure_plan::{Algorithm, Collective, Rank, World, algorithms, verify};
 
 /// Every collective; the rooted ones with this root.
@@ -18,14 +20,13 @@ fn collectives(root: u32) -> [Collective; 9] {
     ]
 }
 
-fn prove(what: Collective, world: &World, by: &dyn Algorithm, slots: u32) -> bool {
+fn prove(what: Collective, world: &World, by: &dyn Algorithm, slots: u32) {
     if by.serves(what, world).is_err() {
-        return false;
+        return;
     }
     if let Err(flaw) = verify(what, world, by, slots) {
         panic!("{} as {what} on {world:?} with {slots} slots: {flaw}", by.name());
     }
-    true
 }
 
 fn prove_all(world: &World, slots: &[u32]) {
@@ -60,7 +61,7 @@ fn layouts(sizes: &[u32]) -> [World; 2] {
     let turn = (0..most)
         .flat_map(|i| (0..).zip(sizes).filter(move |(_, size)| i < **size).map(|(host, _)| host));
     [block, turn.collect()].map(|host_of| World {
-        ranks: u32::try_from(host_of.len()).unwrap(),
+        ranks: u32::try_from(host_of.len()).expect("tests have few ranks"),
         host_of: host_of.into(),
         lanes: 1,
     })
@@ -78,5 +79,63 @@ fn on_several_hosts_with_several_lanes() {
                 prove_all(&world, &[1, 2]);
             }
         }
+    }
+}
+
+/// Those whose proof is quadratic in the number of ranks or worse.
+fn is_heavy(by: &dyn Algorithm, what: Collective) -> bool {
+    let light = matches!(
+        what,
+        Collective::Broadcast { .. } | Collective::Reduce { .. } | Collective::Barrier
+    );
+    let few_steps = ["recursive-doubling", "double-binary-tree", "binomial", "linear"];
+    !light && !few_steps.contains(&by.name())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+
+    #[test]
+    fn with_many_ranks(n in 65..=1024_u32, root in 0..1024_u32, slots in 1..=4_u32, host in 1..=16_u32) {
+        let host_of = (0..n).map(|rank| rank / host).collect();
+        let world = World { ranks: n, host_of, lanes: 1 };
+        for by in algorithms() {
+            for what in collectives(root % n).into_iter().filter(|what| !is_heavy(*by, *what)) {
+                prove(what, &world, *by, slots);
+            }
+        }
+    }
+
+    #[test]
+    fn with_any_placement(
+        sizes in prop::collection::vec(1..=9_u32, 1..=12), seed in any::<u64>(), lanes in 1..=4_u16,
+    ) {
+        // Deals the places out by a linear congruence, then numbers the hosts as they first appear.
+        let mut places: Vec<u32> = (0..).zip(&sizes).flat_map(|(host, &size)| vec![host; size as usize]).collect();
+        let mut state = seed;
+        for i in (1..places.len()).rev() {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            places.swap(i, usize::try_from(state >> 33).expect("31 bits fit") % (i + 1));
+        }
+        let mut first: Vec<u32> = Vec::new();
+        for host in &mut places {
+            let at = first.iter().position(|seen| seen == host).unwrap_or(first.len());
+            if at == first.len() {
+                first.push(*host);
+            }
+            *host = u32::try_from(at).expect("hosts are few");
+        }
+        let ranks = u32::try_from(places.len()).expect("tests have few ranks");
+        let world = World { ranks, host_of: places.into(), lanes };
+        prove_all(&world, &[1]);
+    }
+}
+
+#[test]
+#[ignore = "takes a minute: every algorithm with several hundred ranks"]
+fn with_hundreds_of_ranks() {
+    for (n, host) in [(100, 8), (257, 16), (512, 8)] {
+        let host_of = (0..n).map(|rank| rank / host).collect();
+        prove_all(&World { ranks: n, host_of, lanes: 1 }, &[1]);
     }
 }

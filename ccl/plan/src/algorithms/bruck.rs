@@ -64,18 +64,14 @@ fn rounds(n: u32) -> impl DoubleEndedIterator<Item = (u32, u32)> {
 }
 
 /// After a round at distance d a rank has the 2d blocks from its own on. Blocks land where they belong, so a message
-/// that wraps around the end of the output is two.
+/// that wraps around the end of the output is two. No more than half of the ranks have such a message to send in a
+/// round, and following whom they send to leads to one who has not: one slot is enough.
 fn all_gather(n: u32, me: u32) -> Vec<Step> {
     let mut steps = vec![copy(input(0, 1), output(me, 1))];
     for (distance, blocks) in rounds(n) {
         let (to, from) = ((me + n - distance) % n, (me + distance) % n);
-        let mut gives = wrapped(Buf::Output, me, blocks, n);
-        let mut takes = wrapped(Buf::Output, from, blocks, n);
-        // One at a time: a second send may need the slot of the first.
-        for _ in 0..2 {
-            steps.extend(gives.next().map(|src| send(to, src)));
-            steps.extend(takes.next().map(|dst| recv(from, dst)));
-        }
+        steps.extend(wrapped(Buf::Output, me, blocks, n).map(|src| send(to, src)));
+        steps.extend(wrapped(Buf::Output, from, blocks, n).map(|dst| recv(from, dst)));
     }
     steps
 }
@@ -88,15 +84,11 @@ fn reduce_scatter(n: u32, me: u32) -> Vec<Step> {
     let (distance, blocks) = backwards.next().expect("there are two ranks or more");
     let (to, from) = ((me + distance) % n, (me + n - distance) % n);
     let sum = |first, len| if distance == 1 { output(0, 1) } else { scratch(first, len) };
-    let mut gives = wrapped(Buf::Input, to, blocks, n);
-    let mut takes = wrapped(Buf::Input, me, blocks, n);
+    steps.extend(wrapped(Buf::Input, to, blocks, n).map(|src| send(to, src)));
     let mut done = 0;
-    for _ in 0..2 {
-        steps.extend(gives.next().map(|src| send(to, src)));
-        if let Some(own) = takes.next() {
-            steps.push(recv_reduce(from, own, sum(done, own.len)));
-            done += own.len;
-        }
+    for own in wrapped(Buf::Input, me, blocks, n) {
+        steps.push(recv_reduce(from, own, sum(done, own.len)));
+        done += own.len;
     }
     for own in wrapped(Buf::Input, me + blocks, distance - blocks, n) {
         steps.push(copy(own, scratch(done, own.len)));

@@ -71,14 +71,12 @@ impl Hosts {
         (1..count).map(move |s| ((mine + s) % count, (mine + count - s) % count))
     }
 
-    /// Rounds of an exchange inside the host, in which each pair has up to `messages` to exchange: message number, and
-    /// the local numbers of whom to send to and whom to receive from.
+    /// The local numbers of the other ranks of this host: for each distance the one that far on and the one that far
+    /// back.
     ///
-    /// Every rank sends before it receives in each round, and takes the rounds in the same order, so one slot is enough.
-    pub(super) fn rounds(&self, messages: u32) -> impl Iterator<Item = (u32, u32, u32)> {
-        let (me, size) = (self.local, self.my_size());
-        (0..messages).flat_map(move |message| {
-            (1..size).map(move |s| (message, (me + s) % size, (me + size - s) % size))
-        })
+    /// An exchange among them in which every rank sends to all of them before it receives from any needs one slot.
+    pub(super) fn locals(&self) -> impl Iterator<Item = (u32, u32)> {
+        let (local, size) = (self.local, self.my_size());
+        (1..size).map(move |s| ((local + s) % size, (local + size - s) % size))
     }
 }

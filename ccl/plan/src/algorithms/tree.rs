@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use crate::algorithm::{Algorithm, Collective, Refusal, Shape, Steps, World};
 use crate::algorithms::build::{alone, copy, log2_up, only, recv, recv_reduce, send, written};
-use crate::step::{Buf, Chunks, Rank, Step};
+use crate::step::{Buf, Chunks, Rank, Step, input, output};
 
 /// `double-binary-tree`: all-reduce, broadcast, reduce.
 #[derive(Debug)]
@@ -47,76 +47,182 @@ impl Algorithm for DoubleBinaryTree {
         if n == 1 {
             return alone(what, PARTS);
         }
-        let root = what.root().map_or(u32::from(lane) % n, |root| root.0);
-        let nodes = trees(n, root, |index| index, me);
-        let node = |part| of_part(&nodes, part);
+        let top = u32::from(lane) % n;
+        let root = what.root().map_or(top, |Rank(root)| root);
+        let trees = Trees::new(n, root, |index| index, me);
         let mut steps = Vec::new();
-        match what {
+        let (way, data) = match what {
             Collective::Broadcast { .. } => {
-                let data = if me == root { Buf::Input } else { Buf::Output };
-                (0..PARTS).for_each(|part| broadcast(&mut steps, node(part), part, data));
-                if me == root {
-                    let all = |buf| Chunks { buf, first: 0, len: PARTS };
-                    steps.push(copy(all(Buf::Input), all(Buf::Output)));
-                }
+                (Way::Down, if me == root { Buf::Input } else { Buf::Output })
             }
             Collective::Reduce { .. } => {
-                let sum = if me == root { Buf::Output } else { Buf::Scratch };
-                (0..PARTS).for_each(|part| reduce(&mut steps, node(part), part, Buf::Input, sum));
+                (Way::Up, if me == root { Buf::Output } else { Buf::Scratch })
             }
-            _ => all_reduce(&mut steps, &nodes, n, 0..PARTS, Buf::Input),
+            _ => (Way::Both, Buf::Output),
+        };
+        trees.run(&mut steps, &Job { chunks: 0..PARTS, way, own: Buf::Input, data });
+        if way == Way::Down && me == root {
+            steps.push(copy(input(0, PARTS), output(0, PARTS)));
         }
         written(steps)
     }
 }
 
-/// All-reduce of some chunks of the output over the two trees of `n` members; the own contribution is in `own`.
+/// A rank's neighbours in one tree.
+#[derive(Clone, Debug)]
+struct Node {
+    parent: Option<u32>,
+    children: Vec<u32>,
+    /// Links to the root.
+    depth: u32,
+}
+
+/// Which way a chunk goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// To the root, reduced on the way.
+    Up,
+    /// From the root.
+    Down,
+    /// Up, and then down again.
+    Both,
+}
+
+/// Chunks to move: an even number, of which every other one goes over each tree.
+#[derive(Clone, Debug)]
+pub(super) struct Job {
+    pub(super) chunks: Range<u32>,
+    pub(super) way: Way,
+    /// Where the own contribution is.
+    pub(super) own: Buf,
+    /// Where the sum is made on the way up, and what is passed on down; every rank but the root gets it first.
+    pub(super) data: Buf,
+}
+
+/// The timetable by which a rank orders its work for many chunks, in two trees and two directions.
 ///
-/// Both directions overlap: a chunk comes down while later ones still go up. A chunk needs the depth of the tree twice
-/// until it is back, and each tree gets every other chunk, so that many go up before the first one comes down.
-pub(super) fn all_reduce(
-    steps: &mut Vec<Step>,
-    nodes: &[Node; 2],
-    n: u32,
-    chunks: Range<u32>,
-    own: Buf,
-) {
-    let count = chunks.end - chunks.start;
-    let ahead = (4 * log2_up(n)).min(count);
-    for turn in 0..count + ahead {
-        if turn < count {
-            reduce(steps, of_part(nodes, turn), chunks.start + turn, own, Buf::Output);
+/// A pair of chunks leaves the deepest level every `period` units and takes [`Self::LEVEL`] units a level. So a rank
+/// near the top of one tree, which gets its first chunk late, has sent several as a leaf of the other by then, and
+/// chunks come down while later ones still go up. With the two trees in lockstep each would wait for the other.
+///
+/// By this timetable a message is received before the next one is sent on the same edge, and sent after all that its
+/// sender must have done: the plan has no deadlock, even with one slot. The only edges that carry two kinds of messages
+/// lead from A to B where A is a leaf below B in one tree and B a leaf below A in the other. B takes the one at a
+/// multiple of [`Self::LEVEL`], A sends the other half a level off (which is why the period is whole levels); A sends
+/// the one a quarter before B takes it, and B takes the other an eighth after A sends it.
+#[derive(Clone, Copy, Debug)]
+struct Timetable {
+    /// Levels below the root.
+    depth: u32,
+    period: u32,
+    /// When the root sends the first pair down.
+    turn: u32,
+}
+
+impl Timetable {
+    /// A chunk is received twice and sent once on a level up, and received once and sent twice on a level down.
+    const LEVEL: u32 = 8;
+
+    fn new(depth: u32, way: Way) -> Self {
+        // A rank has about three steps a pair on a level, and four a pair in each direction.
+        match way {
+            Way::Both => {
+                Self { depth, period: 3 * Self::LEVEL, turn: depth * Self::LEVEL + Self::LEVEL / 2 }
+            }
+            _ => Self { depth, period: 2 * Self::LEVEL, turn: 0 },
         }
-        if turn >= ahead {
-            let part = turn - ahead;
-            broadcast(steps, of_part(nodes, part), chunks.start + part, Buf::Output);
+    }
+
+    /// When a node does its work for a pair that goes up.
+    fn up(self, pair: u32, node: &Node) -> u32 {
+        let level = pair * self.period + Self::LEVEL * (self.depth - node.depth);
+        if node.is_leaf() { level + Self::LEVEL - Self::LEVEL / 4 } else { level }
+    }
+
+    /// When a node does its work for a pair that comes down.
+    fn down(self, pair: u32, node: &Node) -> u32 {
+        let level = pair * self.period + self.turn + Self::LEVEL * node.depth;
+        if node.is_leaf() { level - Self::LEVEL + Self::LEVEL / 8 } else { level }
+    }
+}
+
+/// A rank's place in both trees. Chunks go over them in pairs: one over each.
+#[derive(Clone, Debug)]
+pub(super) struct Trees {
+    nodes: [Node; 2],
+    /// Levels below the root.
+    depth: u32,
+}
+
+impl Trees {
+    /// Of member `me` of `n` members, who are the ranks that `rank_of` tells. The root is above both trees.
+    pub(super) fn new(n: u32, root: u32, rank_of: impl Fn(u32) -> u32, me: u32) -> Self {
+        let rank_of = |v: u32| rank_of((v + root) % n);
+        let nodes = [false, true].map(|second| {
+            let twist = Twist { below: n - 1, second };
+            let place = twist.place((me + n - root) % n);
+            let (parent, children) = in_order(n, place);
+            let ancestors = std::iter::successors(Some(place), |place| in_order(n, *place).0);
+            Node {
+                parent: parent.map(|place| rank_of(twist.node(place))),
+                children: children
+                    .into_iter()
+                    .flatten()
+                    .map(|place| rank_of(twist.node(place)))
+                    .collect(),
+                depth: u32::try_from(ancestors.count() - 1)
+                    .expect("a tree is not deeper than it has nodes"),
+            }
+        });
+        Self { nodes, depth: log2_up(n) }
+    }
+
+    /// Does a job.
+    pub(super) fn run(&self, steps: &mut Vec<Step>, job: &Job) {
+        let timetable = Timetable::new(self.depth, job.way);
+        let mut work = Vec::new();
+        for chunk in job.chunks.clone() {
+            let (pair, tree) = ((chunk - job.chunks.start) / 2, (chunk - job.chunks.start) % 2);
+            let node = &self.nodes[tree as usize];
+            if job.way != Way::Down {
+                work.push((timetable.up(pair, node), Way::Up, node, chunk));
+            }
+            if job.way != Way::Up {
+                work.push((timetable.down(pair, node), Way::Down, node, chunk));
+            }
+        }
+        work.sort_by_key(|entry| entry.0);
+        for (_, way, node, chunk) in work {
+            match way {
+                Way::Up => node.reduce(steps, chunk, job.own, job.data),
+                _ => node.broadcast(steps, chunk, job.data),
+            }
         }
     }
 }
 
-/// A rank's neighbours in one tree.
-#[derive(Clone, Debug)]
-pub(super) struct Node {
-    parent: Option<u32>,
-    children: Vec<u32>,
-}
+impl Node {
+    fn is_leaf(&self) -> bool {
+        self.children.is_empty()
+    }
 
-/// The place of member `me` in both trees of `n` members, who are the ranks that `rank_of` tells. The root is above
-/// both.
-pub(super) fn trees(n: u32, root: u32, rank_of: impl Fn(u32) -> u32, me: u32) -> [Node; 2] {
-    let rank_of = |v: u32| rank_of((v + root) % n);
-    [false, true].map(|second| {
-        let twist = Twist { below: n - 1, second };
-        let (parent, children) = in_order(n, twist.place((me + n - root) % n));
-        Node {
-            parent: parent.map(|place| rank_of(twist.node(place))),
-            children: children
-                .into_iter()
-                .flatten()
-                .map(|place| rank_of(twist.node(place)))
-                .collect(),
+    /// One chunk goes up; the sum of this rank's own and its children's is made in `sum`.
+    fn reduce(&self, steps: &mut Vec<Step>, first: u32, own: Buf, sum: Buf) {
+        let chunk = |buf| Chunks { buf, first, len: 1 };
+        let mut so_far = chunk(own);
+        for &child in &self.children {
+            steps.push(recv_reduce(child, so_far, chunk(sum)));
+            so_far = chunk(sum);
         }
-    })
+        steps.extend(self.parent.map(|parent| send(parent, so_far)));
+    }
+
+    /// One chunk comes down.
+    fn broadcast(&self, steps: &mut Vec<Step>, first: u32, buf: Buf) {
+        let chunk = Chunks { buf, first, len: 1 };
+        steps.extend(self.parent.map(|parent| recv(parent, chunk)));
+        steps.extend(self.children.iter().map(|&child| send(child, chunk)));
+    }
 }
 
 /// How the second tree numbers the ranks below the root, 1 to `below`: from the other end if `below` is even, shifted
@@ -162,31 +268,6 @@ fn in_order(n: u32, place: u32) -> (Option<u32>, [Option<u32>; 2]) {
     (Some(parent), [left, (reach > 0).then(|| place + reach)])
 }
 
-fn chunk(buf: Buf, first: u32) -> Chunks {
-    Chunks { buf, first, len: 1 }
-}
-
-/// The node that part `part` meets.
-pub(super) fn of_part(nodes: &[Node; 2], part: u32) -> &Node {
-    &nodes[usize::from(!part.is_multiple_of(2))]
-}
-
-/// Chunk `number` goes up; the sum of this rank's own contribution in `own` and its children's is made in `sum`.
-pub(super) fn reduce(steps: &mut Vec<Step>, node: &Node, number: u32, own: Buf, sum: Buf) {
-    let mut so_far = chunk(own, number);
-    for &child in &node.children {
-        steps.push(recv_reduce(child, so_far, chunk(sum, number)));
-        so_far = chunk(sum, number);
-    }
-    steps.extend(node.parent.map(|parent| send(parent, so_far)));
-}
-
-/// Chunk `number` comes down; every rank but the root gets it first.
-pub(super) fn broadcast(steps: &mut Vec<Step>, node: &Node, number: u32, data: Buf) {
-    steps.extend(node.parent.map(|parent| recv(parent, chunk(data, number))));
-    steps.extend(node.children.iter().map(|&child| send(child, chunk(data, number))));
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,7 +276,7 @@ mod tests {
     fn nobody_below_the_root_is_inner_in_both_trees() {
         for n in 2..200 {
             for me in 1..n {
-                let [a, b] = trees(n, 0, |v| v, me);
+                let [a, b] = Trees::new(n, 0, |v| v, me).nodes;
                 assert!(a.children.is_empty() || b.children.is_empty(), "rank {me} of {n}");
             }
         }
@@ -207,7 +288,7 @@ mod tests {
             for second in 0..2 {
                 let depth = |mut rank: u32| {
                     let parents = std::iter::from_fn(|| {
-                        rank = trees(n, 0, |v| v, rank)[second].parent?;
+                        rank = Trees::new(n, 0, |v| v, rank).nodes[second].parent?;
                         Some(rank)
                     });
                     u32::try_from(parents.count()).unwrap()

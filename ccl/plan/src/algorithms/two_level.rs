@@ -118,34 +118,36 @@ impl Groups {
         self.count.div_ceil(self.hosts.my_size())
     }
 
-    fn led(&self, local: u32, message: u32) -> Option<u32> {
-        self.led_by(local).nth(message as usize)
+    /// Groups go inside the host in several messages: for each of the groups that one rank leads, and each piece of a
+    /// group, the number of the former and the parts of the latter.
+    fn messages(&self) -> impl Iterator<Item = (u32, Chunks)> {
+        let group = output(0, self.parts);
+        (0..self.most_led()).flat_map(move |message| {
+            pieces(group, self.shape.run).map(move |piece| (message, piece))
+        })
     }
 
-    /// The messages of a group.
-    fn messages(&self, group: Option<u32>, buf: Buf) -> impl Iterator<Item = Chunks> {
-        let first = group.map(|group| group * self.parts);
-        let runs =
-            first.map(|first| pieces(Chunks { buf, first, len: self.parts }, self.shape.run));
-        runs.into_iter().flatten()
+    /// A piece of a group that number `local` of this host leads.
+    fn piece(&self, local: u32, message: u32, piece: Chunks, buf: Buf) -> Option<Chunks> {
+        let group = self.led_by(local).nth(message as usize)?;
+        Some(Chunks { buf, first: group * self.parts + piece.first, ..piece })
     }
 
     /// Each group goes to its leader on this host.
     fn reduce_inside(&self, steps: &mut Vec<Step>) {
-        for (message, to, from) in self.hosts.rounds(self.most_led()) {
-            let mut gives = self.messages(self.led(to, message), Buf::Input);
-            let first = (from + 1) % self.hosts.my_size() == self.hosts.local;
-            let own = if first { Buf::Input } else { Buf::Output };
-            let mut takes = self.messages(self.led(self.hosts.local, message), Buf::Output);
-            alternate(
-                steps,
-                || gives.next().map(|src| send(self.hosts.neighbour(to), src)),
-                || {
-                    takes.next().map(|sum| {
-                        recv_reduce(self.hosts.neighbour(from), Chunks { buf: own, ..sum }, sum)
-                    })
-                },
-            );
+        for (message, piece) in self.messages() {
+            for (to, _) in self.hosts.locals() {
+                let give = self.piece(to, message, piece, Buf::Input);
+                steps.extend(give.map(|src| send(self.hosts.neighbour(to), src)));
+            }
+            let Some(sum) = self.piece(self.hosts.local, message, piece, Buf::Output) else {
+                continue;
+            };
+            let mut so_far = Chunks { buf: Buf::Input, ..sum };
+            for (_, from) in self.hosts.locals() {
+                steps.push(recv_reduce(self.hosts.neighbour(from), so_far, sum));
+                so_far = sum;
+            }
         }
     }
 
@@ -160,8 +162,12 @@ impl Groups {
                 steps.extend(ring::all_reduce(ring::Place::new(n, me, rank_of), first, own))
             }
             Across::Tree => {
-                let nodes = tree::trees(n, (group + self.lane) % n, rank_of, me);
-                tree::all_reduce(steps, &nodes, n, first..first + self.parts, own);
+                let trees = tree::Trees::new(n, (group + self.lane) % n, rank_of, me);
+                let chunks = first..first + self.parts;
+                trees.run(
+                    steps,
+                    &tree::Job { chunks, way: tree::Way::Both, own, data: Buf::Output },
+                );
             }
             Across::Doubling => {
                 let own = Chunks { buf: own, first, len: 1 };
@@ -172,30 +178,16 @@ impl Groups {
 
     /// The leaders tell the other ranks of this host.
     fn gather_inside(&self, steps: &mut Vec<Step>) {
-        for (message, to, from) in self.hosts.rounds(self.most_led()) {
-            let mut gives = self.messages(self.led(self.hosts.local, message), Buf::Output);
-            let mut takes = self.messages(self.led(from, message), Buf::Output);
-            alternate(
-                steps,
-                || gives.next().map(|src| send(self.hosts.neighbour(to), src)),
-                || takes.next().map(|dst| recv(self.hosts.neighbour(from), dst)),
-            );
+        for (message, piece) in self.messages() {
+            if let Some(sum) = self.piece(self.hosts.local, message, piece, Buf::Output) {
+                steps
+                    .extend(self.hosts.locals().map(|(to, _)| send(self.hosts.neighbour(to), sum)));
+            }
+            for (_, from) in self.hosts.locals() {
+                let take = self.piece(from, message, piece, Buf::Output);
+                steps.extend(take.map(|dst| recv(self.hosts.neighbour(from), dst)));
+            }
         }
-    }
-}
-
-/// Takes a step from one and a step from the other until both are at their end: one message at a time each way.
-fn alternate(
-    steps: &mut Vec<Step>,
-    mut give: impl FnMut() -> Option<Step>,
-    mut take: impl FnMut() -> Option<Step>,
-) {
-    loop {
-        let (give, take) = (give(), take());
-        if give.is_none() && take.is_none() {
-            return;
-        }
-        steps.extend(give.into_iter().chain(take));
     }
 }
 
@@ -265,24 +257,33 @@ fn all_carried(hosts: &Hosts) -> (Vec<Vec<u32>>, u32) {
     (lists, u32::try_from(most).expect("there are no more blocks than ranks"))
 }
 
+/// The ranks of a host whose blocks this rank carries.
+fn owners(hosts: &Hosts, host: u32) -> impl Iterator<Item = u32> {
+    hosts.on(host).iter().copied().skip(hosts.local as usize).step_by(hosts.my_size() as usize)
+}
+
 /// Each block is reduced at its carrier on each host; its owner adds these sums up.
 fn reduce_scatter(steps: &mut Vec<Step>, hosts: &Hosts, me: u32) {
     let (lists, most) = all_carried(hosts);
-    let block = |local: u32, message: u32| lists[local as usize].get(message as usize).copied();
     let sum = |block: u32| if block == me { output(0, 1) } else { scratch(block, 1) };
-    for (message, to, from) in hosts.rounds(most) {
-        steps.extend(block(to, message).map(|block| send(hosts.neighbour(to), input(block, 1))));
-        let first = (from + 1) % hosts.my_size() == hosts.local;
-        let own = |block| if first { input(block, 1) } else { sum(block) };
-        let take = |block| recv_reduce(hosts.neighbour(from), own(block), sum(block));
-        steps.extend(block(hosts.local, message).map(take));
+    for message in 0..most as usize {
+        for (to, _) in hosts.locals() {
+            let block = lists[to as usize].get(message);
+            steps.extend(block.map(|&block| send(hosts.neighbour(to), input(block, 1))));
+        }
+        let Some(&block) = lists[hosts.local as usize].get(message) else { continue };
+        let mut so_far = input(block, 1);
+        for (_, from) in hosts.locals() {
+            steps.push(recv_reduce(hosts.neighbour(from), so_far, sum(block)));
+            so_far = sum(block);
+        }
     }
     let reduced = |block: u32| if hosts.my_size() == 1 { input(block, 1) } else { sum(block) };
+    for (next, _) in hosts.others() {
+        steps.extend(owners(hosts, next).map(|owner| send(owner, reduced(owner))));
+    }
     let mut so_far = reduced(me);
-    for (next, prev) in hosts.others() {
-        let owners =
-            hosts.on(next).iter().skip(hosts.local as usize).step_by(hosts.my_size() as usize);
-        steps.extend(owners.map(|&owner| send(owner, reduced(owner))));
+    for (_, prev) in hosts.others() {
         steps.push(recv_reduce(hosts.rank(prev, hosts.local), so_far, output(0, 1)));
         so_far = output(0, 1);
     }
@@ -290,22 +291,20 @@ fn reduce_scatter(steps: &mut Vec<Step>, hosts: &Hosts, me: u32) {
 
 /// Each block goes to its carrier on each other host, who passes it on there.
 fn all_gather(steps: &mut Vec<Step>, hosts: &Hosts, me: u32) {
-    for (next, prev) in hosts.others() {
-        steps.push(send(hosts.rank(next, hosts.local), input(0, 1)));
-        let owners =
-            hosts.on(prev).iter().skip(hosts.local as usize).step_by(hosts.my_size() as usize);
-        steps.extend(owners.map(|&owner| recv(owner, output(owner, 1))));
-    }
+    steps.extend(hosts.others().map(|(next, _)| send(hosts.rank(next, hosts.local), input(0, 1))));
     steps.push(copy(input(0, 1), output(me, 1)));
+    for (_, prev) in hosts.others() {
+        steps.extend(owners(hosts, prev).map(|owner| recv(owner, output(owner, 1))));
+    }
     let (lists, most) = all_carried(hosts);
-    let block = |local: u32, message: u32| lists[local as usize].get(message as usize).copied();
-    for (message, to, from) in hosts.rounds(most) {
-        steps.extend(
-            block(hosts.local, message).map(|block| send(hosts.neighbour(to), output(block, 1))),
-        );
-        steps.extend(
-            block(from, message).map(|block| recv(hosts.neighbour(from), output(block, 1))),
-        );
+    for message in 0..most as usize {
+        if let Some(&block) = lists[hosts.local as usize].get(message) {
+            steps.extend(hosts.locals().map(|(to, _)| send(hosts.neighbour(to), output(block, 1))));
+        }
+        for (_, from) in hosts.locals() {
+            let block = lists[from as usize].get(message);
+            steps.extend(block.map(|&block| recv(hosts.neighbour(from), output(block, 1))));
+        }
     }
 }
 

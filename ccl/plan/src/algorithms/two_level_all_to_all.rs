@@ -84,6 +84,11 @@ impl Exchange {
         scratch(self.free - len, len)
     }
 
+    /// As [`Hosts::locals`], kept apart from what is taken and written on the way.
+    fn locals(&self) -> impl Iterator<Item = (u32, u32)> + use<> {
+        self.hosts.locals().collect::<Vec<_>>().into_iter()
+    }
+
     /// The agent of `host` for `other`.
     fn agent(&self, host: u32, other: u32) -> u32 {
         (other + self.lane) % self.hosts.size(host)
@@ -134,8 +139,9 @@ impl Exchange {
             self.pack(host, row(table, size, self.hosts.local));
             tables.push((host, table));
         }
-        for (message, to, from) in self.hosts.rounds(self.most_served()).collect::<Vec<_>>() {
-            if let Some(host) = self.served(to, message) {
+        for message in 0..self.most_served() {
+            for to in self.locals().map(|(to, _)| to) {
+                let Some(host) = self.served(to, message) else { continue };
                 let src = self.run(host, Buf::Input).unwrap_or_else(|| {
                     let packed = self.take(self.hosts.size(host));
                     self.pack(host, packed);
@@ -143,7 +149,8 @@ impl Exchange {
                 });
                 self.steps.push(send(self.hosts.neighbour(to), src));
             }
-            if let Some(&(_, table)) = tables.get(message as usize) {
+            let Some(&(_, table)) = tables.get(message as usize) else { continue };
+            for (_, from) in self.locals() {
                 self.steps.push(recv(self.hosts.neighbour(from), row(table, size, from)));
             }
         }
@@ -159,9 +166,11 @@ impl Exchange {
 
     /// Blocks for ranks of the same host go there directly, while those for others are under way.
     fn inside(&mut self) {
-        for (_, to, from) in self.hosts.rounds(1) {
-            let (to, from) = (self.hosts.neighbour(to), self.hosts.neighbour(from));
-            self.steps.extend([send(to, input(to, 1)), recv(from, output(from, 1))]);
+        for to in self.locals().map(|(to, _)| self.hosts.neighbour(to)) {
+            self.steps.push(send(to, input(to, 1)));
+        }
+        for from in self.locals().map(|(_, from)| self.hosts.neighbour(from)) {
+            self.steps.push(recv(from, output(from, 1)));
         }
     }
 
@@ -194,21 +203,29 @@ impl Exchange {
     /// Each agent gives the other ranks of its host what came for them.
     fn deal(&mut self, arrived: &[(u32, Chunks)]) {
         let size = self.hosts.my_size();
-        for (message, to, from) in self.hosts.rounds(self.most_served()).collect::<Vec<_>>() {
+        for message in 0..self.most_served() {
             if let Some(&(_, table)) = arrived.get(message as usize) {
-                self.steps.push(send(self.hosts.neighbour(to), row(table, size, to)));
+                for to in self.locals().map(|(to, _)| to) {
+                    self.steps.push(send(self.hosts.neighbour(to), row(table, size, to)));
+                }
             }
-            let Some(host) = self.served(from, message) else { continue };
-            let from = self.hosts.neighbour(from);
-            if let Some(run) = self.run(host, Buf::Output) {
-                self.steps.push(recv(from, run));
-                continue;
+            for from in self.locals().map(|(_, from)| from) {
+                let Some(host) = self.served(from, message) else { continue };
+                self.unpack(self.hosts.neighbour(from), host);
             }
-            let packed = self.take(self.hosts.size(host));
-            self.steps.push(recv(from, packed));
-            let blocks = (packed.first..).zip(self.hosts.on(host));
-            self.steps.extend(blocks.map(|(at, &rank)| copy(scratch(at, 1), output(rank, 1))));
         }
+    }
+
+    /// Receives the blocks of the ranks of a host from an agent.
+    fn unpack(&mut self, agent: u32, host: u32) {
+        if let Some(run) = self.run(host, Buf::Output) {
+            self.steps.push(recv(agent, run));
+            return;
+        }
+        let packed = self.take(self.hosts.size(host));
+        self.steps.push(recv(agent, packed));
+        let blocks = (packed.first..).zip(self.hosts.on(host));
+        self.steps.extend(blocks.map(|(at, &rank)| copy(scratch(at, 1), output(rank, 1))));
     }
 }
 
