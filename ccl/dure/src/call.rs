@@ -103,7 +103,11 @@ impl Request {
         let reduces = matches!(&self.action, Action::Collective(what, _) | Action::Ragged(what, _) if what.reduces());
         let (op, id) = if reduces { (self.op.code(), self.op.custom_id()) } else { (NO_OP, 0) };
         // A barrier has no data: whatever type the caller's binding filled in says nothing.
-        let dtype = if kind == KINDS.len() as u8 - 1 { 0xf } else { self.dtype as u8 };
+        let dtype = if matches!(self.action, Action::Collective(Collective::Barrier, _)) {
+            0xf
+        } else {
+            self.dtype as u8
+        };
         let first = u64::from(kind)
             | u64::from(dtype) << 4
             | u64::from(op) << 8
@@ -298,8 +302,9 @@ impl Signature {
 }
 
 /// One round of a 64-bit hash: multiply and fold (the constant is the golden ratio's, as in Fibonacci hashing).
+#[expect(clippy::cast_possible_truncation, reason = "the product is folded")]
 pub(crate) fn mix(state: u64, word: u64) -> u64 {
-    let product = u128::from(state ^ word ^ 0x9e37_79b9_7f4a_7c15)
-        * u128::from(0x9e37_79b9_7f4a_7c15_u64 | 1);
+    const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+    let product = u128::from(state ^ word ^ GOLDEN) * u128::from(GOLDEN);
     (product as u64) ^ ((product >> 64) as u64) ^ word.rotate_left(29)
 }

@@ -21,10 +21,11 @@ use crate::control::Control;
 use crate::engine::{Batch, Engine};
 use crate::error::{Error, Result};
 use crate::fault::Fault;
+use crate::launch::Launch;
 use crate::operation::Operation;
 use crate::record::Record;
 use crate::tuner::Chosen;
-use crate::unique_id::UniqueId;
+use crate::unique_id::{Origin, UniqueId};
 use crate::{net, progress};
 
 /// A group of ranks with a shared sequence of collectives.
@@ -81,8 +82,6 @@ pub struct Builder {
     rank: u32,
     size: u32,
     id: Option<UniqueId>,
-    /// Rank 0 receives the others: nobody does already.
-    serve: bool,
     devices: Vec<Arc<dyn Device>>,
 }
 
@@ -94,21 +93,12 @@ impl Builder {
         self
     }
 
-    /// The ranks meet by this id, the same on all of them. A communicator of one rank needs none.
+    /// The ranks meet by this id, the same on all of them. A communicator of one rank needs none. When the id was made by
+    /// [`UniqueId::from_root`], rank 0 receives the others; otherwise the process that made it does.
     #[must_use]
     pub fn meet_at(mut self, id: UniqueId) -> Self {
         self.id = Some(id);
         self
-    }
-
-    /// The ranks meet at rank 0, which listens at `root` (`host:port`), and know each other by `secret`.
-    ///
-    /// # Errors
-    /// `InvalidArgument` when `root` is not a host and a port; `System` when the host has no address.
-    pub fn meet_at_root(mut self, root: &str, secret: &str) -> Result<Self> {
-        self.id = Some(UniqueId::from_root(root, secret)?);
-        self.serve = true;
-        Ok(self)
     }
 
     /// With these settings instead of the defaults.
@@ -131,7 +121,7 @@ impl Builder {
     /// `InvalidArgument` for a rank, size, id or setting that cannot be; `InvalidUsage` when ranks disagree (the text
     /// names the rank and the setting); `Timeout` when ranks did not come (named); `System` and `Remote` as they come.
     pub fn connect(self) -> Result<Communicator> {
-        let Self { config, rank, size, id, serve, devices } = self;
+        let Self { config, rank, size, id, devices } = self;
         if size == 0 || rank >= size {
             let text =
                 format!("rank {rank} of {size} cannot be (allowed: 0 to one less than the size)");
@@ -146,7 +136,7 @@ impl Builder {
                 );
             }
         };
-        if serve && rank == 0 && size > 1 {
+        if id.origin() == Origin::Agreed && rank == 0 && size > 1 {
             crate::control::serve_root(&id, &config).map_err(|error| error.on(rank))?;
         }
         let deadline = Instant::now() + config.timeout;
@@ -170,6 +160,24 @@ impl Communicator {
     /// The way to a communicator.
     pub fn builder() -> Builder {
         Builder { size: 1, ..Builder::default() }
+    }
+
+    /// The communicator that this process was started for: rank, size and meeting place are those that the launcher
+    /// (torchrun, Open MPI, MPICH, PMIx, Slurm, or whoever set `DURE_RANK`) left in the environment, the settings those
+    /// of the `DURE_` variables. One rank alone when there was no launcher.
+    ///
+    /// # Errors
+    /// As [`Config::from_env`], [`Launch::from_env`] and [`Builder::connect`].
+    pub fn from_env() -> Result<Self> {
+        let config = Config::from_env()?;
+        let Some(launch) = Launch::from_env(&config)? else {
+            return Self::builder().config(config).connect();
+        };
+        let builder = Self::builder().rank(launch.rank, launch.size).config(config);
+        match launch.unique_id()? {
+            Some(id) => builder.meet_at(id).connect(),
+            None => builder.connect(),
+        }
     }
 
     /// One communicator of `size` ranks, all of them in this process: the result holds the ranks in order. Each rank
@@ -252,9 +260,10 @@ impl Communicator {
     /// Ends the communicator on all ranks, now: every call that waits returns `Aborted`, here and elsewhere. May be
     /// called from any thread, more than once.
     pub fn abort(&self) {
-        self.inner.end_with(
-            Error::aborted(format!("rank {} aborted", self.inner.rank)).on(self.inner.rank),
-        );
+        match &self.inner.control {
+            Some(control) => control.abort(),
+            None => self.inner.end_with(Error::aborted("this rank aborted").on(self.inner.rank)),
+        }
     }
 
     /// Waits for all calls, checks that all ranks made the same ones, and leaves. Collective: all ranks call it.

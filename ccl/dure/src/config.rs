@@ -100,7 +100,7 @@ settings! {
     "DURE_DETERMINISTIC" deterministic: bool, Switch = false, "off";
     /// File with plans to use, in the text form.
     "DURE_PLAN_FILE" plan_file: Option<PathBuf>, Maybe<Path> = None, "none";
-    /// File to write the plans in use to.
+    /// Beginning of the paths that plans in use are written to; `.COLLECTIVE.ALGORITHM.plan` is appended.
     "DURE_PLAN_DUMP" plan_dump: Option<PathBuf>, Maybe<Path> = None, "none";
     /// What to log: a level, or `target=level` separated by commas.
     "DURE_LOG" log: String, Text = "warn".to_owned(), "warn";

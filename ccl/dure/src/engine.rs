@@ -152,6 +152,7 @@ impl Engine {
         self.advance(record)
     }
 
+    #[allow(unsafe_code, reason = "buffers of a request are raw memory until it is done")]
     fn advance(&mut self, record: &Record) -> std::result::Result<Turn, dure_exec::Error> {
         let mut moved = false;
         loop {
@@ -163,13 +164,7 @@ impl Engine {
                     }
                     for (call, track) in std::mem::take(&mut active.calls) {
                         // SAFETY: whoever made the request promised that its buffers stay until the operation is done.
-                        #[allow(
-                            unsafe_code,
-                            reason = "buffers of a request are raw memory until it is done"
-                        )]
-                        unsafe {
-                            self.executor.submit(call, track)?;
-                        }
+                        unsafe { self.executor.submit(call, track) }?;
                     }
                     active.stage = Stage::Running;
                 }
@@ -353,7 +348,7 @@ impl Engine {
 
     /// Messages of a rank to itself: the k-th send meets the k-th receive of the same group.
     fn begin_self(
-        &mut self,
+        &self,
         active: &mut Active,
         (mut sends, mut recvs): (VecDeque<Request>, VecDeque<Request>),
     ) -> Result<()> {

@@ -13,7 +13,7 @@ use std::time::Instant;
 use crossbeam::queue::SegQueue;
 use dure_device::{Device, Queue, Space};
 use dure_exec::{Executor, Settings};
-use dure_plan::{Algorithm, Rank, World};
+use dure_plan::{FilePlan, Rank, World, verify};
 use dure_transport::{Card, Fabric, Peer, Transport};
 
 use crate::addresses;
@@ -121,10 +121,14 @@ fn settings(config: &Config) -> Result<Settings> {
 /// Most lanes: their counters are named in the greeting of a connection.
 const MOST_LANES: u16 = 16;
 
-fn plans(path: &std::path::Path) -> Result<Vec<Box<dyn Algorithm + Send>>> {
+/// The plan of a file, proved before anything runs it.
+fn plans(path: &std::path::Path) -> Result<Vec<FilePlan>> {
     let refuse =
         |what: String| Error::invalid_argument(format!("plan file {}: {what}", path.display()));
-    Err(refuse("not yet".to_owned()))
+    let text = std::fs::read_to_string(path).map_err(|error| refuse(error.to_string()))?;
+    let plan = FilePlan::parse(&text).map_err(|error| refuse(error.to_string()))?;
+    verify(plan.collective(), &plan.world(), &plan, 1).map_err(|flaw| refuse(flaw.to_string()))?;
+    Ok(vec![plan])
 }
 
 fn transport_error(name: &str, error: dure_transport::Error) -> Error {

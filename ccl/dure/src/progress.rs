@@ -77,7 +77,7 @@ fn run(shared: &Shared) {
             members.retain(|member| member.upgrade().is_some_and(|inner| inner.has_work()));
             members.iter().filter_map(Weak::upgrade).collect()
         };
-        let moved = members.iter().fold(false, |moved, inner| inner.turn() == Turn::Moved || moved);
+        let moved = members.iter().filter(|inner| inner.turn() == Turn::Moved).count() > 0;
         if moved {
             idle = 0;
             continue;

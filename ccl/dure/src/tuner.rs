@@ -7,7 +7,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use dure_exec::Plan;
-use dure_plan::{Algorithm, Choice, Collective, Rank, World, algorithms, choose};
+use dure_plan::{
+    Algorithm, Choice, Collective, FilePlan, Rank, World, algorithms, choose, to_text,
+};
 
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -25,7 +27,7 @@ pub(crate) struct Tuner {
     world: World,
     config: Config,
     /// Plans from a file come before every other choice.
-    file: Vec<Box<dyn Algorithm + Send>>,
+    file: Vec<FilePlan>,
     plans: HashMap<(Collective, String, u16), Arc<Plan>>,
     /// The last choices by collective, size class and kind, so that a repeated call costs one look-up.
     chosen: HashMap<(Collective, u32, bool), (Arc<Plan>, Chosen)>,
@@ -41,12 +43,7 @@ pub struct Chosen {
 }
 
 impl Tuner {
-    pub(crate) fn new(
-        me: Rank,
-        world: World,
-        config: Config,
-        file: Vec<Box<dyn Algorithm + Send>>,
-    ) -> Self {
+    pub(crate) fn new(me: Rank, world: World, config: Config, file: Vec<FilePlan>) -> Self {
         Self { me, world, config, file, plans: HashMap::new(), chosen: HashMap::new() }
     }
 
@@ -66,23 +63,53 @@ impl Tuner {
         }
         // The smallest size of the class stands for all of them, so that the cache is a cache.
         let bytes = if class == 0 { 0 } else { 1 << (class - 1) };
-        let lanes = if bytes >= LANES_FROM { self.world.lanes } else { 1 };
+        let file = self.file.iter().find(|plan| self.fits(plan, what, ragged));
+        let lanes = match file {
+            Some(plan) => plan.world().lanes,
+            None if bytes >= LANES_FROM => self.world.lanes,
+            None => 1,
+        };
         let world = World { lanes, ..self.world.clone() };
-        let name;
-        let by: &dyn Algorithm = match self.file.iter().find(|p| p.serves(what, &world).is_ok()) {
-            Some(plan) => &**plan,
+        let by: &dyn Algorithm = match file {
+            Some(plan) => plan,
             None => self.choose(what, bytes, &world, ragged)?,
         };
-        name = by.name().to_owned();
-        let plan = self
-            .plans
-            .entry((what, name.clone(), lanes))
-            .or_insert_with(|| Arc::new(Plan::collect(what, &world, by, self.me)));
+        let name = by.name().to_owned();
+        let key = (what, name.clone(), lanes);
+        let plan = match self.plans.get(&key) {
+            Some(plan) => Arc::clone(plan),
+            None => {
+                self.dump(what, &world, by);
+                Arc::new(Plan::collect(what, &world, by, self.me))
+            }
+        };
+        self.plans.insert(key, Arc::clone(&plan));
         let chosen = Chosen { algorithm: name, lanes };
         tracing::debug!(target: "dure::tune", collective = %what, bytes, algorithm = chosen.algorithm, lanes, steps = plan.steps());
-        let entry = (Arc::clone(plan), chosen);
+        let entry = (plan, chosen);
         self.chosen.insert((what, class, ragged), entry.clone());
         Ok(entry)
+    }
+
+    /// Whether a plan from a file is for this collective, these ranks and lanes.
+    fn fits(&self, plan: &FilePlan, what: Collective, ragged: bool) -> bool {
+        let lanes = plan.world().lanes;
+        let world = World { lanes, ..self.world.clone() };
+        lanes <= self.world.lanes
+            && plan.serves(what, &world).is_ok()
+            && (!ragged || plan.ragged(what))
+    }
+
+    /// Writes a plan that comes into use, when the settings name a place for it. Rank 0 does, for all ranks.
+    fn dump(&self, what: Collective, world: &World, by: &dyn Algorithm) {
+        let Some(prefix) = self.config.plan_dump.as_ref().filter(|_| self.me.0 == 0) else {
+            return;
+        };
+        let path = format!("{}.{}.{}.plan", prefix.display(), what.name(), by.name());
+        let text = to_text(what, world, by).unwrap_or_else(|refusal| refusal.to_string());
+        if let Err(error) = std::fs::write(&path, text) {
+            tracing::warn!(target: "dure::tune", path, %error, "the plan could not be written");
+        }
     }
 
     fn choose(

@@ -407,6 +407,7 @@ impl Communicator {
     ///
     /// # Errors
     /// Whatever `calls` returns (nothing was started then), or as for the calls alone.
+    #[allow(unsafe_code, reason = "borrowed buffers become raw memory until the operation is done")]
     pub fn group<'b, R>(&self, calls: impl FnOnce(&mut Group<'b>) -> Result<R>) -> Result<R> {
         let mut group = Group {
             rank: self.rank(),
@@ -417,10 +418,6 @@ impl Communicator {
         let result = calls(&mut group)?;
         // SAFETY: the buffers are borrowed for 'b, which outlives this call, and this call does not return before the
         // operation is done: `wait` returns when it is, or when the communicator has failed and dropped its work.
-        #[allow(
-            unsafe_code,
-            reason = "borrowed buffers become raw memory until the operation is done"
-        )]
         let operation = unsafe { self.enqueue(group.requests, None) }?;
         self.wait(&operation)?;
         Ok(result)

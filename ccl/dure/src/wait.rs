@@ -144,7 +144,8 @@ impl Inner {
     pub(crate) fn attend_to_stall(&self) {
         let Ok(mut engine) = self.engine.try_lock() else { return };
         let waiting: Vec<_> = engine.executor.waiting().collect();
-        let Some(first) = waiting.iter().find(|w| w.peer().is_some()).or(waiting.first()) else {
+        let Some(first) = waiting.iter().find(|w| w.peer().is_some()).or_else(|| waiting.first())
+        else {
             return;
         };
         let now = Instant::now();
@@ -312,7 +313,10 @@ impl Inner {
                 sleep([self.fault().doorbell()].into_iter(), ANSWER);
                 let call = self.call_text(sequence);
                 let lost = executor_error(error, self.rank);
-                Error { what: format!("{call} failed: {}", lost.what), ..lost }.about(peer)
+                let left = self.control.as_ref().is_some_and(|control| control.has_left(peer));
+                let why =
+                    if left { format!("rank {peer} has left the communicator") } else { lost.what };
+                Error { what: format!("{call} failed: {why}"), ..lost }
             }
             _ => executor_error(error, self.rank),
         };

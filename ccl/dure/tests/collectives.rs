@@ -1,5 +1,7 @@
 //! Typed calls between ranks that are threads of one process, over shared memory and over TCP.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use dure::config::Transports;
 use dure::{Communicator, Config, ReduceOp, Result};
 

@@ -163,9 +163,11 @@ impl Geometry {
 
     /// Share `index` of `count` of `elems` elements, cut at units.
     fn cut(&self, elems: u64, index: u64, count: u64) -> Range<u64> {
-        let units = elems.div_ceil(self.unit);
-        let at =
-            |i: u64| (u128::from(units) * u128::from(i) / u128::from(count)) as u64 * self.unit;
+        let units = u128::from(elems.div_ceil(self.unit));
+        let at = |i: u64| {
+            let units = units * u128::from(i) / u128::from(count);
+            u64::try_from(units).expect("a share is not more than the whole") * self.unit
+        };
         at(index).min(elems)..at(index + 1).min(elems)
     }
 
@@ -265,7 +267,7 @@ mod tests {
         let g = Geometry::new(layouts(4, 1 << 20, 2), shape, 1 << 16, 0, 1).unwrap();
         let mut segments = Vec::new();
         g.segments(input(0, 4), 0, &mut segments);
-        assert_eq!(segments, [0..1 << 16]);
+        assert_eq!(segments, std::iter::once(0..1 << 16).collect::<Vec<_>>());
         g.segments(output(0, 8), 1, &mut segments);
         assert_eq!(segments, [1 << 16..2 << 16, (1 << 22) + (1 << 16)..(1 << 22) + (2 << 16)]);
     }

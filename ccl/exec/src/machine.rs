@@ -233,10 +233,9 @@ impl Machine {
     }
 
     fn release(&mut self, token: Token) {
-        if let Some(index) = self.held.iter().position(|h| h.token == token) {
-            if let Some(staging) = self.held.swap_remove(index).staging {
-                self.unstage(staging);
-            }
+        let index = self.held.iter().position(|h| h.token == token);
+        if let Some(staging) = index.and_then(|index| self.held.swap_remove(index).staging) {
+            self.unstage(staging);
         }
     }
 

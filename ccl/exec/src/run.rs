@@ -286,11 +286,11 @@ impl Run {
                 true
             }
             Then::Publish(to, target, bytes) => {
-                self.post(machine, to, target, bytes, &[]).is_some()
+                self.post(machine, (to, target, bytes), &[]).is_some()
             }
             Then::PostStaged(to, target, bytes, staging) => {
                 let span = machine.staged(staging, bytes);
-                match self.post(machine, to, target, bytes, &[span]) {
+                match self.post(machine, (to, target, bytes), &[span]) {
                     None => false,
                     Some((Posted::Done, _)) => {
                         machine.unstage(staging);
@@ -323,7 +323,7 @@ impl Run {
             return Ok(Begun::Work(ticket, Then::Publish(to, target, bytes)));
         }
         if let Some(spans) = self.spans(machine, to, src) {
-            return Ok(match self.post(machine, to, target, bytes, &spans) {
+            return Ok(match self.post(machine, (to, target, bytes), &spans) {
                 None => Begun::Wait,
                 Some((Posted::Done, _)) => Begun::Done,
                 Some((Posted::Pending, token)) => {
@@ -397,13 +397,11 @@ impl Run {
         Ok(entry.1)
     }
 
-    /// Posts a message; `None` when the transport is full.
+    /// Posts a message of `bytes` bytes; `None` when the transport is full.
     fn post(
         &self,
         machine: &mut Machine,
-        to: u32,
-        target: Target,
-        bytes: u64,
+        (to, target, bytes): (u32, Target, u64),
         body: &[Span],
     ) -> Option<(Posted, Token)> {
         let token = machine.next_token();
@@ -470,7 +468,7 @@ impl Run {
     }
 
     fn begin_recv(
-        &mut self,
+        &self,
         machine: &mut Machine,
         from: u32,
         with: Option<Chunks>,
@@ -556,12 +554,7 @@ impl Run {
         machine.segments.iter().any(|s| machine.is_held(part(memory, s)))
     }
 
-    fn begin_copy(
-        &mut self,
-        machine: &mut Machine,
-        src: Chunks,
-        dst: Chunks,
-    ) -> Result<Begun, Error> {
+    fn begin_copy(&self, machine: &mut Machine, src: Chunks, dst: Chunks) -> Result<Begun, Error> {
         if self.is_held(machine, dst) {
             return Ok(Begun::Wait);
         }
@@ -579,7 +572,7 @@ impl Run {
     }
 
     fn begin_reduce(
-        &mut self,
+        &self,
         machine: &mut Machine,
         srcs: Sources,
         dst: Chunks,

@@ -1,6 +1,8 @@
 //! Every algorithm, run by the executor over the simulated transport: in place and not, on the host and on the software
 //! NPU, through slots and landing, with few slots, with delays and reordering by seed. Results must equal the definition.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::sync::Arc;
 
 use dure_device::{Combine, Device, Dtype, Memory, Work};
@@ -92,7 +94,8 @@ impl Job {
         let mut idle_rounds = 0;
         while !self.executors.iter().all(Executor::is_idle) {
             let moved =
-                self.executors.iter_mut().fold(false, |moved, e| e.poll().unwrap() || moved);
+                self.executors.iter_mut().filter_map(|e| e.poll().unwrap().then_some(())).count()
+                    > 0;
             if moved || self.clock.step() {
                 idle_rounds = 0;
             } else {
@@ -134,13 +137,12 @@ fn expected(what: Collective, ranks: u32, me: u32, count: u64) -> Option<Vec<f32
     })
 }
 
-/// Where the input is when the call is in place.
-fn in_place(what: Collective, me: u32, input: u64, output: u64, whole: Memory) -> (Memory, Memory) {
+/// Input and output of a call that is in place: the shorter is this rank's block of the longer.
+fn in_place(me: u32, input: u64, output: u64, whole: Memory) -> (Memory, Memory) {
     let bytes = |elems: u64| usize::try_from(elems * 4).unwrap();
     let (long, short) = (input.max(output), input.min(output));
     let own =
         if long > short { whole.part(bytes(short * u64::from(me)), bytes(short)) } else { whole };
-    let _ = what;
     if input >= output { (whole, own) } else { (own, whole) }
 }
 
@@ -156,7 +158,7 @@ fn check(by: &dyn Algorithm, what: Collective, world: &World, setting: &Setting)
             let (input, output) =
                 (u64::from(input) * setting.count, u64::from(output) * setting.count);
             let (src, dst) = if setting.in_place && input > 0 && output > 0 {
-                in_place(what, me, input, output, job.buffer(input.max(output)))
+                in_place(me, input, output, job.buffer(input.max(output)))
             } else {
                 (job.buffer(input), job.buffer(output))
             };
