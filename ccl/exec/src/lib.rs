@@ -20,6 +20,7 @@ mod plan;
 mod recorder;
 mod run;
 mod slot;
+mod work;
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;

@@ -1,0 +1,337 @@
+//! What each kind of step does: where its bytes are, and what is asked of the device and the transport.
+
+use std::ops::Range;
+
+use dure_device::{Memory, Work};
+use dure_plan::{Buf, Chunks, Sources};
+use dure_transport::{Peer, Posted, Put, Span, Token};
+
+use crate::Error;
+use crate::link::{self, Target};
+use crate::machine::{Cover, Machine};
+use crate::run::{Begun, Buffer, Permit, Run, Then};
+use crate::slot::{Header, PAYLOAD};
+
+impl Run {
+    pub(crate) fn begin_send(
+        &mut self,
+        machine: &mut Machine,
+        to: u32,
+        src: Chunks,
+    ) -> Result<Begun, Error> {
+        let bytes = self.segments(machine, src);
+        if bytes == 0 && src.len > 0 {
+            return Ok(Begun::Done);
+        }
+        if !machine.link(to).ready()? {
+            return Ok(Begun::Wait);
+        }
+        let Some(target) = self.target(machine, to, src, bytes)? else { return Ok(Begun::Wait) };
+        if let Some(window) = target.window {
+            let ticket = self.copy_out(machine, src, window)?;
+            return Ok(Begun::Work(ticket, Then::Publish(to, target, bytes)));
+        }
+        if let Some(spans) = self.spans(machine, to, src) {
+            return Ok(match self.post(machine, (to, target, bytes), &spans) {
+                None => Begun::Wait,
+                Some((Posted::Done, _)) => Begun::Done,
+                Some((Posted::Pending, token)) => {
+                    let memory = self.buffer(machine, src.buf).memory;
+                    let parts = machine.segments.iter().map(|s| part(memory, s)).collect();
+                    machine.hold(token, self.id, parts, None);
+                    Begun::Done
+                }
+            });
+        }
+        let Some(staging) = machine.stage()? else { return Ok(Begun::Wait) };
+        let memory = machine.staging(staging).memory;
+        let ticket = self.copy_out(machine, src, memory)?;
+        Ok(Begun::Work(ticket, Then::PostStaged(to, target, bytes, staging)))
+    }
+
+    /// Where a message goes; `None` when it has to wait for a slot or for the peer's grant.
+    fn target(
+        &mut self,
+        machine: &mut Machine,
+        to: u32,
+        src: Chunks,
+        bytes: u64,
+    ) -> Result<Option<Target>, Error> {
+        match self.permit(machine, to)? {
+            Permit::Awaited => Ok(None),
+            Permit::Slots => {
+                let (link, net) = machine.link_and_net(to);
+                Ok(link.slot(net, self.lane))
+            }
+            Permit::Land { remote, window, base } => {
+                let chunk = self.call.plan.lanes[self.plan_lane]
+                    .lands(self.at)
+                    .expect("all messages of the edge land");
+                // Where ragged blocks begin is each rank's own affair: then the grant told, and the place in the block is
+                // the same at both ends.
+                let at = base
+                    + if self.geometry.layouts().ragged {
+                        self.geometry.within_block(src.buf, src.first, self.pass).start
+                    } else {
+                        self.geometry.in_whole(chunk, self.pass).start
+                    };
+                let window = window.map(|w| part(w, &(at..at + bytes)));
+                Ok(Some(Target { into: remote, at, window, slot: None }))
+            }
+        }
+    }
+
+    /// How messages to a peer go in this call.
+    fn permit(&mut self, machine: &mut Machine, to: u32) -> Result<Permit, Error> {
+        let Some(entry) = self.permits.iter_mut().find(|(peer, _)| *peer == to) else {
+            return Ok(Permit::Slots);
+        };
+        if !matches!(entry.1, Permit::Awaited) {
+            return Ok(entry.1);
+        }
+        let (link, net) = machine.link_and_net(to);
+        let Some(grant) = link.take_grant(net, self.lane)? else { return Ok(Permit::Awaited) };
+        if grant.digest != self.call.digest {
+            return Err(Error::Mismatch { peer: to });
+        }
+        entry.1 = match grant.base {
+            None => Permit::Slots,
+            Some((base, card)) => {
+                let remote = net
+                    .import(Peer(to), &card)
+                    .map_err(|source| Error::Transport { peer: to, source })?;
+                Permit::Land { remote, window: net.window(remote), base }
+            }
+        };
+        Ok(entry.1)
+    }
+
+    /// Posts a message of `bytes` bytes; `None` when the transport is full.
+    pub(crate) fn post(
+        &self,
+        machine: &mut Machine,
+        (to, target, bytes): (u32, Target, u64),
+        body: &[Span],
+    ) -> Option<(Posted, Token)> {
+        let token = machine.next_token();
+        let flow = link::flow(self.lane, &*machine.net, Peer(to));
+        let (link, net) = machine.link_and_net(to);
+        let bytes = u32::try_from(bytes).expect("a message fits a slot");
+        let header =
+            target.slot.map(|index| Header { digest: self.call.digest, bytes, index }.encode());
+        let head: &[u8] = header.as_ref().map_or(&[], |h| h);
+        let put = Put {
+            to: Peer(to),
+            flow,
+            head,
+            body,
+            into: Some(target.into),
+            at: target.at - head.len() as u64,
+            signal: Some(link.data_signal(self.lane)),
+            token,
+        };
+        let posted = net.put(&put).ok()?;
+        link.sent(self.lane, target.slot.is_some());
+        Some((posted, token))
+    }
+
+    /// The segments of the current message as spans, when the transport can send from where they are.
+    fn spans(&self, machine: &Machine, to: u32, src: Chunks) -> Option<Vec<Span>> {
+        if machine.segments.is_empty() {
+            return Some(Vec::new());
+        }
+        let cover = self.buffer(machine, src.buf).cover?;
+        (machine.segments.len() <= machine.net.caps(Peer(to)).gather).then(|| {
+            let span = |s: &Range<u64>| Span {
+                region: cover.region,
+                offset: cover.offset + s.start,
+                len: s.end - s.start,
+            };
+            machine.segments.iter().map(span).collect()
+        })
+    }
+
+    fn buffer(&self, machine: &Machine, buf: Buf) -> Buffer {
+        match buf {
+            Buf::Input => self.call.input,
+            Buf::Output => self.call.output,
+            Buf::Scratch => machine.scratch[self.lane].map_or(
+                Buffer { memory: Memory::EMPTY, cover: None },
+                |s| Buffer { memory: s.memory, cover: Some(Cover { region: s.region, offset: 0 }) },
+            ),
+        }
+    }
+
+    /// Copies the segments of the current message one behind the other to `dst`.
+    fn copy_out(&self, machine: &mut Machine, src: Chunks, dst: Memory) -> Result<u64, Error> {
+        let memory = self.buffer(machine, src.buf).memory;
+        let segments = std::mem::take(&mut machine.segments);
+        let (mut ticket, mut at) = (0, 0);
+        for segment in &segments {
+            let src = part(memory, segment);
+            ticket = self.submit(machine, &Work::Copy { src, dst: dst.part(at, src.len) })?;
+            at += src.len;
+        }
+        machine.segments = segments;
+        Ok(ticket)
+    }
+
+    pub(crate) fn begin_recv(
+        &self,
+        machine: &mut Machine,
+        from: u32,
+        with: Option<Chunks>,
+        dst: Chunks,
+    ) -> Result<Begun, Error> {
+        let bytes = self.segments(machine, dst);
+        if bytes == 0 && dst.len > 0 {
+            return Ok(Begun::Done);
+        }
+        let (link, net) = machine.link_and_net(from);
+        if !link.arrived(net, self.lane) {
+            // Only now: what has arrived from a peer that is gone is as good as ever.
+            link.ready()?;
+            return Ok(Begun::Wait);
+        }
+        if self.landing.contains(&from) {
+            if let Some(cover) = self.call.output.cover {
+                for s in &machine.segments {
+                    let span = Span {
+                        region: cover.region,
+                        offset: cover.offset + s.start,
+                        len: s.end - s.start,
+                    };
+                    machine.net.acquire(span);
+                }
+            }
+            machine.take(from, self.lane, false);
+            return Ok(Begun::Done);
+        }
+        let slot = link.next_slot(net, self.lane);
+        let header = Machine::header(slot);
+        if header.digest != self.call.digest || header.index != link.next_index(self.lane) {
+            return Err(Error::Mismatch { peer: from });
+        }
+        if u64::from(header.bytes) != bytes {
+            return Err(Error::Length { peer: from, got: header.bytes.into(), want: bytes });
+        }
+        if self.is_held(machine, dst) {
+            return Ok(Begun::Wait);
+        }
+        let ticket = self.consume(machine, slot, with, dst)?;
+        Ok(Begun::Work(ticket, Then::Take(from)))
+    }
+
+    /// Copies or reduces the payload of a slot into its destination.
+    fn consume(
+        &self,
+        machine: &mut Machine,
+        slot: Memory,
+        with: Option<Chunks>,
+        dst: Chunks,
+    ) -> Result<u64, Error> {
+        let out = self.buffer(machine, dst.buf).memory;
+        let (mut ticket, mut at) = (0, PAYLOAD);
+        for k in 0..dst.len {
+            let dst = part(out, &self.geometry.chunk(dst.buf, dst.first + k, self.pass));
+            if dst.len == 0 {
+                continue;
+            }
+            let payload = slot.part(at, dst.len);
+            at += dst.len;
+            ticket = match with {
+                None => self.submit(machine, &Work::Copy { src: payload, dst })?,
+                Some(with) => {
+                    let operand = self.buffer(machine, with.buf).memory;
+                    let operand =
+                        part(operand, &self.geometry.chunk(with.buf, with.first + k, self.pass));
+                    let (dtype, by) = (self.call.dtype, &self.call.combine);
+                    self.submit(
+                        machine,
+                        &Work::Reduce { srcs: &[operand, payload], dst, dtype, by },
+                    )?
+                }
+            };
+        }
+        Ok(ticket)
+    }
+
+    /// Whether the transport still reads any of these chunks: they may not be overwritten yet.
+    fn is_held(&self, machine: &mut Machine, chunks: Chunks) -> bool {
+        let memory = self.buffer(machine, chunks.buf).memory;
+        self.segments(machine, chunks);
+        machine.segments.iter().any(|s| machine.is_held(part(memory, s)))
+    }
+
+    pub(crate) fn begin_copy(
+        &self,
+        machine: &mut Machine,
+        src: Chunks,
+        dst: Chunks,
+    ) -> Result<Begun, Error> {
+        if self.is_held(machine, dst) {
+            return Ok(Begun::Wait);
+        }
+        let from = self.buffer(machine, src.buf).memory;
+        let into = self.buffer(machine, dst.buf).memory;
+        let mut ticket = 0;
+        for k in 0..dst.len {
+            let src = part(from, &self.geometry.chunk(src.buf, src.first + k, self.pass));
+            let dst = part(into, &self.geometry.chunk(dst.buf, dst.first + k, self.pass));
+            if dst.len > 0 && src != dst {
+                ticket = self.submit(machine, &Work::Copy { src, dst })?;
+            }
+        }
+        Ok(Begun::Work(ticket, Then::Next))
+    }
+
+    pub(crate) fn begin_reduce(
+        &self,
+        machine: &mut Machine,
+        srcs: Sources,
+        dst: Chunks,
+    ) -> Result<Begun, Error> {
+        if self.is_held(machine, dst) {
+            return Ok(Begun::Wait);
+        }
+        let into = self.buffer(machine, dst.buf).memory;
+        let own = self.buffer(machine, srcs.own.buf).memory;
+        let scratch = self.buffer(machine, Buf::Scratch).memory;
+        let mut operands = Vec::with_capacity(srcs.groups as usize);
+        let mut ticket = 0;
+        for k in 0..dst.len {
+            let dst = part(into, &self.geometry.chunk(dst.buf, dst.first + k, self.pass));
+            if dst.len == 0 {
+                continue;
+            }
+            operands.clear();
+            operands.extend((0..srcs.groups).map(|group| {
+                if group == srcs.at {
+                    part(own, &self.geometry.chunk(srcs.own.buf, srcs.own.first + k, self.pass))
+                } else {
+                    let chunk = srcs.first + group * srcs.own.len + k;
+                    part(scratch, &self.geometry.chunk(Buf::Scratch, chunk, self.pass))
+                }
+            }));
+            let (dtype, by) = (self.call.dtype, &self.call.combine);
+            ticket = self.submit(machine, &Work::Reduce { srcs: &operands, dst, dtype, by })?;
+        }
+        Ok(Begun::Work(ticket, Then::Next))
+    }
+
+    #[allow(unsafe_code, reason = "the one place where a run gives work to a device")]
+    fn submit(&self, machine: &mut Machine, work: &Work<'_>) -> Result<u64, Error> {
+        // SAFETY: whoever submitted the call promised that its buffers stay valid and untouched until it is done; slots
+        // and scratch are this lane's alone between arrival and credit, and a lane does one step at a time.
+        unsafe { machine.submit(self.call.queue, work) }
+    }
+}
+
+/// The bytes of a range of some memory.
+fn part(memory: Memory, range: &Range<u64>) -> Memory {
+    let offset = usize::try_from(range.start).expect("a buffer fits the address space");
+    memory.part(
+        offset,
+        usize::try_from(range.end - range.start).expect("a buffer fits the address space"),
+    )
+}
