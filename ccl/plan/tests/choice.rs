@@ -19,7 +19,7 @@ const ALL: [Collective; 9] = [
 fn worlds() -> Vec<World> {
     let mut worlds: Vec<World> = [1, 2, 3, 4, 7, 8, 9, 16, 33].map(World::flat).into();
     for host_of in [vec![0, 1, 2], vec![0, 0, 1, 1], vec![0, 1, 0, 1, 1, 2], vec![0, 0, 0, 1]] {
-        let ranks = u32::try_from(host_of.len()).unwrap();
+        let ranks = u32::try_from(host_of.len()).expect("tests have few ranks");
         worlds.push(World { ranks, host_of: host_of.into(), lanes: 1 });
     }
     let lanes = worlds.clone().into_iter().map(|world| World { lanes: 3, ..world });

@@ -3,7 +3,8 @@
 use dure_plan::{Collective, FilePlan, Rank, World, draw, find};
 
 fn svg(what: Collective, name: &str, world: &World) -> String {
-    draw(what, world, find(what, name).unwrap(), 0, 4).unwrap()
+    let by = find(what, name).expect("it is in the list");
+    draw(what, world, by, 0, 4).expect("it can be drawn")
 }
 
 /// Drawn by hand to look at: `cargo test -p dure-plan --test drawing -- --ignored`, with `OUT` a folder.

@@ -35,13 +35,14 @@ impl Algorithm for TwoLevelAllToAll {
             .filter(|(a, b)| a != b);
         let run = pairs.map(|(a, b)| hosts.size(a) * hosts.size(b)).max().unwrap_or(1);
         // What is packed and what is unpacked, and at an agent three times what it exchanges with each of its hosts.
-        let exchanged = |host, local| -> u32 {
-            let agent = |&other: &u32| other != host && other % hosts.size(host) == local;
-            (0..hosts.count()).filter(agent).map(|other| hosts.size(host) * hosts.size(other)).sum()
+        let exchanged = |host: u32, agent: u32| -> u32 {
+            let served =
+                others(hosts.count(), host).skip(agent as usize).step_by(hosts.size(host) as usize);
+            served.map(|other| hosts.size(host) * hosts.size(other)).sum()
         };
         let agents = (0..hosts.count())
-            .flat_map(|host| (0..hosts.size(host)).map(move |local| (host, local)));
-        let most = agents.map(|(host, local)| exchanged(host, local)).max().unwrap_or(0);
+            .flat_map(|host| (0..hosts.size(host)).map(move |agent| (host, agent)));
+        let most = agents.map(|(host, agent)| exchanged(host, agent)).max().unwrap_or(0);
         Shape { parts: 1, scratch: 2 * world.ranks + 3 * most, run }
     }
 
@@ -70,6 +71,11 @@ impl Algorithm for TwoLevelAllToAll {
     }
 }
 
+/// All hosts but one, in turn, beginning with the next.
+fn others(count: u32, host: u32) -> impl Iterator<Item = u32> {
+    (1..count).map(move |s| (host + s) % count)
+}
+
 struct Exchange {
     hosts: Hosts,
     lane: u32,
@@ -89,15 +95,16 @@ impl Exchange {
         self.hosts.locals().collect::<Vec<_>>().into_iter()
     }
 
-    /// The agent of `host` for `other`.
+    /// The agent of `host` for `other`: in turn, beginning with the next host.
     fn agent(&self, host: u32, other: u32) -> u32 {
-        (other + self.lane) % self.hosts.size(host)
+        let count = self.hosts.count();
+        ((other + count - host - 1) % count + self.lane) % self.hosts.size(host)
     }
 
-    /// The hosts for which number `local` of this host is the agent, in an order that begins elsewhere on each host.
+    /// The hosts for which number `local` of this host is the agent, in turn.
     fn served_by(&self, local: u32) -> Vec<u32> {
-        let others = self.hosts.others().map(|(next, _)| next);
-        others.filter(|&host| self.agent(self.hosts.mine, host) == local).collect()
+        let mine = self.hosts.mine;
+        others(self.hosts.count(), mine).filter(|&host| self.agent(mine, host) == local).collect()
     }
 
     /// Number `message` of the hosts that number `local` of this host serves.
@@ -107,7 +114,7 @@ impl Exchange {
 
     /// Most hosts that one rank of this host serves.
     fn most_served(&self) -> u32 {
-        self.hosts.count().div_ceil(self.hosts.my_size())
+        (self.hosts.count() - 1).div_ceil(self.hosts.my_size())
     }
 
     /// The blocks of the ranks of a host, if they follow one another.
