@@ -11,9 +11,10 @@ use dure_exec::{Call, Executor, Plan, Track};
 use dure_plan::{Collective, Rank, Step, input, output};
 use dure_transport::Region;
 
-use crate::call::{Action, Request, Signature};
+use crate::call::{Action, RaggedCounts, Request, Signature};
 use crate::error::{Error, Result};
 use crate::operation::Operation;
+use crate::padded::Padded;
 use crate::record::Record;
 use crate::tuner::{Chosen, Tuner};
 use crate::wait::{Stall, executor_error};
@@ -27,11 +28,11 @@ pub(crate) struct Batch {
 
 /// Local work on a device: a copy, scaled or not.
 #[derive(Clone, Copy, Debug)]
-struct Local {
-    src: Memory,
-    dst: Memory,
-    dtype: Dtype,
-    by: Option<Scale>,
+pub(crate) struct Local {
+    pub(crate) src: Memory,
+    pub(crate) dst: Memory,
+    pub(crate) dtype: Dtype,
+    pub(crate) by: Option<Scale>,
 }
 
 /// Where the batch under way is.
@@ -47,10 +48,12 @@ enum Stage {
 
 /// The batch under way.
 #[derive(Debug)]
-struct Active {
+pub(crate) struct Active {
     batch: Batch,
-    calls: Vec<(Call, Track)>,
-    after: Vec<Local>,
+    pub(crate) calls: Vec<(Call, Track)>,
+    pub(crate) after: Vec<Local>,
+    /// Calls that go on when those under way are done.
+    pub(crate) padded: VecDeque<Padded>,
     stage: Stage,
     /// Copies of inputs, given back at the end.
     temporary: Vec<Region>,
@@ -173,6 +176,10 @@ impl Engine {
                     if !self.executor.is_idle() {
                         return Ok(if moved { Turn::Moved } else { Turn::Stuck });
                     }
+                    if !active.padded.is_empty() {
+                        self.go_on()?;
+                        continue;
+                    }
                     let after = std::mem::take(&mut active.after);
                     active.stage = Stage::After(start(&mut self.queues, &after)?);
                 }
@@ -188,6 +195,18 @@ impl Engine {
         }
     }
 
+    /// Starts the second part of the calls that have one.
+    fn go_on(&mut self) -> std::result::Result<(), dure_exec::Error> {
+        let mut active = self.active.take().expect("only called with a batch under way");
+        let mut before = Vec::new();
+        while let Some(padded) = active.padded.pop_front() {
+            before.extend(self.go_on_padded(&mut active, padded)?);
+        }
+        active.stage = Stage::Before(start(&mut self.queues, &before)?);
+        self.active = Some(active);
+        Ok(())
+    }
+
     fn end(&mut self, record: &Record) {
         let active = self.active.take().expect("only called with a batch under way");
         for region in active.temporary {
@@ -201,10 +220,25 @@ impl Engine {
 
     /// Ends everything with an error.
     pub(crate) fn fail(&mut self, error: &Error) {
+        while !self.is_quiet() {
+            std::thread::yield_now();
+        }
         let active = self.active.take().map(|active| active.batch);
         for batch in active.into_iter().chain(self.waiting.drain(..)) {
             batch.operation.finish(Err(error.clone()));
         }
+    }
+
+    /// Whether no device works on the callers' buffers any more. What a device has begun ends by itself.
+    fn is_quiet(&mut self) -> bool {
+        let Some(active) = &self.active else { return true };
+        let local = match &active.stage {
+            Stage::Before(tickets) | Stage::After(tickets) => {
+                completed(&mut self.queues, tickets).unwrap_or(true)
+            }
+            Stage::Running => true,
+        };
+        local && self.executor.is_quiet()
     }
 
     fn begin(&mut self, batch: Batch, record: &Record) -> Result<Active> {
@@ -212,6 +246,7 @@ impl Engine {
             batch,
             calls: Vec::new(),
             after: Vec::new(),
+            padded: VecDeque::new(),
             stage: Stage::Running,
             temporary: Vec::new(),
             sequence: 0,
@@ -249,6 +284,7 @@ impl Engine {
         let layouts = request.layouts(self.ranks, self.me);
         let ragged = matches!(request.action, Action::Ragged(..));
         let (plan, chosen) = self.tuner.plan(what, request.bytes(&layouts), ragged)?;
+        let pads = ragged && !chosen.ragged;
         self.sequence += 1;
         active.sequence = self.sequence;
         let signature = request.signature();
@@ -266,12 +302,21 @@ impl Engine {
             self.scale_around(active, before, &mut request, what)?;
         } else if what == Collective::AllToAll && request.input.overlaps(request.output) {
             // Blocks of the output would overwrite blocks of the input that are still to be sent.
-            let copy = self.temporary(active, request.input)?;
+            let copy = self
+                .temporary(active, request.input.len)
+                .map_err(|e| executor_error(&e, self.me.0))?;
             before.push(Local { src: request.input, dst: copy, dtype: request.dtype, by: None });
             request.input = copy;
         }
         #[expect(clippy::cast_possible_truncation, reason = "a digest of 32 of the 64 bits")]
         let digest = self.chain as u32;
+        if let (true, Action::Ragged(_, RaggedCounts::Both(input, output))) =
+            (pads, &request.action)
+        {
+            let blocks = [Arc::clone(input), Arc::clone(output)];
+            self.begin_padded(active, request, blocks, (plan, digest))?;
+            return Ok(signature);
+        }
         let call = Call {
             plan,
             layouts,
@@ -299,7 +344,8 @@ impl Engine {
             let dst = if what == Collective::AllReduce {
                 request.output
             } else {
-                self.temporary(active, request.input)?
+                self.temporary(active, request.input.len)
+                    .map_err(|e| executor_error(&e, self.me.0))?
             };
             before.push(Local { src: request.input, dst, dtype, by: Some(by) });
             request.input = dst;
@@ -315,10 +361,16 @@ impl Engine {
         Ok(())
     }
 
-    /// Memory of the transport's in the size of `like`, until the batch is done.
-    fn temporary(&mut self, active: &mut Active, like: Memory) -> Result<Memory> {
-        let (region, memory) =
-            self.executor.alloc(like.len).map_err(|e| executor_error(&e, self.me.0))?;
+    /// Memory of the transport's, until the batch is done.
+    pub(crate) fn temporary(
+        &mut self,
+        active: &mut Active,
+        len: usize,
+    ) -> std::result::Result<Memory, dure_exec::Error> {
+        if len == 0 {
+            return Ok(Memory::EMPTY);
+        }
+        let (region, memory) = self.executor.alloc(len)?;
         active.temporary.push(region);
         Ok(memory)
     }

@@ -15,6 +15,7 @@ pub mod fuzzing;
 mod launch;
 mod net;
 mod operation;
+mod padded;
 mod progress;
 mod record;
 mod stream;

@@ -40,6 +40,8 @@ pub struct Chosen {
     pub algorithm: String,
     /// Number of lanes.
     pub lanes: u16,
+    /// Whether it takes blocks of different length as they are.
+    pub(crate) ragged: bool,
 }
 
 impl Tuner {
@@ -74,7 +76,7 @@ impl Tuner {
             Some(plan) => plan,
             None => self.choose(what, bytes, &world, ragged)?,
         };
-        let name = by.name().to_owned();
+        let (name, takes_ragged) = (by.name().to_owned(), by.ragged(what));
         let key = (what, name.clone(), lanes);
         let plan = match self.plans.get(&key) {
             Some(plan) => Arc::clone(plan),
@@ -84,7 +86,7 @@ impl Tuner {
             }
         };
         self.plans.insert(key, Arc::clone(&plan));
-        let chosen = Chosen { algorithm: name, lanes };
+        let chosen = Chosen { algorithm: name, lanes, ragged: takes_ragged };
         tracing::debug!(target: "dure::tune", collective = %what, bytes, algorithm = chosen.algorithm, lanes, steps = plan.steps());
         let entry = (plan, chosen);
         self.chosen.insert((what, class, ragged), entry.clone());
@@ -125,7 +127,7 @@ impl Tuner {
         let fits = |by: &dyn Algorithm| {
             rules.allows(what.name(), by.name())
                 && by.serves(what, world).is_ok()
-                && (!ragged || by.ragged(what))
+                && (!ragged || by.ragged(what) || what == Collective::AllToAll)
         };
         if fits(default) {
             return Ok(default);

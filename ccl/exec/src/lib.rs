@@ -305,6 +305,12 @@ impl Executor {
         self.lanes.iter().chain(self.to.values()).chain(self.from.values()).all(VecDeque::is_empty)
     }
 
+    /// Whether no device works on anything that was submitted. After a failure, the memory of the calls may be touched
+    /// again once this is so.
+    pub fn is_quiet(&mut self) -> bool {
+        self.machine.is_quiet()
+    }
+
     /// What each lane waits for now.
     pub fn waiting(&self) -> impl Iterator<Item = Waiting> {
         let lanes = self.lanes.iter().enumerate();

@@ -49,6 +49,8 @@ pub(crate) struct Machine {
     addresses: Box<[Card]>,
     links: HashMap<u32, Link>,
     pub(crate) queues: Vec<(Space, Box<dyn Queue>)>,
+    /// The last ticket of each queue.
+    tickets: Vec<u64>,
     pub(crate) scratch: Vec<Option<Scratch>>,
     staging: Vec<Staging>,
     held: Vec<Held>,
@@ -75,6 +77,7 @@ impl Machine {
             settings,
             addresses,
             links: HashMap::new(),
+            tickets: vec![0; queues.len()],
             queues,
             scratch: (0..lanes).map(|_| None).collect(),
             staging: Vec::new(),
@@ -152,7 +155,15 @@ impl Machine {
     #[allow(unsafe_code, reason = "the one place where work is given to devices")]
     pub(crate) unsafe fn submit(&mut self, queue: usize, work: &Work<'_>) -> Result<u64, Error> {
         // SAFETY: the caller promises what the queue asks for.
-        Ok(unsafe { self.queues[queue].1.submit(work) }?)
+        let ticket = unsafe { self.queues[queue].1.submit(work) }?;
+        self.tickets[queue] = ticket;
+        Ok(ticket)
+    }
+
+    /// Whether the devices have done all work that was given to them, or are gone.
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        let mut queues = self.queues.iter_mut().zip(&self.tickets);
+        queues.all(|((_, queue), ticket)| queue.completed().map_or(true, |done| done >= *ticket))
     }
 
     /// Makes `memory` known to the transport, where the transport can use it at no cost.
