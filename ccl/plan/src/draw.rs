@@ -315,8 +315,9 @@ impl Display for Drawing<'_> {
         self.head(f)?;
         self.legend(f)?;
         self.grid(f)?;
-        self.steps(f)?;
+        // Below the boxes, so that no arrow strikes out a label.
         self.messages(f)?;
+        self.steps(f)?;
         self.note(f)?;
         writeln!(f, "</svg>")
     }

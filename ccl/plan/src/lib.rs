@@ -4,6 +4,26 @@
 //! wires. One executor runs it (dure-exec), one verifier proves it ([`verify`]), one text form reads and writes it, one
 //! renderer draws it. Nothing else in the library knows what a ring is.
 //!
+//! ```text
+//!  Collective, World
+//!         |
+//!     Algorithm  -- steps(rank, lane) -->  send 1 in[0]; recv-reduce 3 in[3] out[3]; ...
+//!         |                                         |
+//!  verify, draw, to_text (all ranks)         dure-exec (one rank, bytes)
+//! ```
+//!
+//! It is not a simulator (no bytes, no seconds) and does not choose by measurement: [`choose`] is a documented table.
+//!
+//! ```
+//! use dure_plan::{Collective, Rank, World, find, verify};
+//!
+//! let (what, world) = (Collective::AllReduce, World::flat(4));
+//! let ring = find(what, "ring").unwrap();
+//! let first = ring.steps(what, &world, Rank(0), 0).next().unwrap();
+//! assert_eq!(first.to_string(), "send 1 in[0]");
+//! assert!(verify(what, &world, ring, 1).unwrap().bit_equal);
+//! ```
+//!
 //! # Buffers, blocks, parts, chunks
 //!
 //! A buffer is a number of *blocks* (fixed by the collective, see [`Collective::blocks`]); each block is cut into

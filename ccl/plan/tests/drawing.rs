@@ -7,24 +7,6 @@ fn svg(what: Collective, name: &str, world: &World) -> String {
     draw(what, world, by, 0, 4).expect("it can be drawn")
 }
 
-/// Drawn by hand to look at: `cargo test -p dure-plan --test drawing -- --ignored`, with `OUT` a folder.
-#[test]
-#[ignore = "writes files"]
-fn look() {
-    let folder = std::path::PathBuf::from(option_env!("OUT").unwrap_or("/tmp"));
-    let host_of = [0, 0, 0, 0, 1, 1, 1, 1].into();
-    let hosts = World { ranks: 8, host_of, lanes: 1 };
-    let drawings = [
-        ("ring4", svg(Collective::AllReduce, "ring", &World::flat(4))),
-        ("tree8", svg(Collective::AllReduce, "double-binary-tree", &World::flat(8))),
-        ("two8", svg(Collective::AllReduce, "two-level-ring", &hosts)),
-        ("ring128", svg(Collective::AllReduce, "ring", &World::flat(128))),
-    ];
-    for (name, svg) in drawings {
-        std::fs::write(folder.join(name).with_extension("svg"), svg).unwrap();
-    }
-}
-
 #[test]
 fn every_step_and_message_is_there() {
     let svg = svg(Collective::AllReduce, "ring", &World::flat(4));
