@@ -1,2 +1,68 @@
-//! Placeholder.
-fn main() {}
+//! The program `dure`: perf tests, tools for plans, comparison of results, diagnosis of a host.
+//!
+//! Exit status: 0 when everything asked for holds, 1 when something measured or checked does not, 2 when the call itself
+//! was wrong.
+
+#![deny(unsafe_code)]
+
+mod compare;
+mod doctor;
+mod output;
+mod perf;
+mod plan;
+mod size;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::output::{Failure, Verdict};
+
+/// Collective communication: measure it, prove its plans, diagnose its host.
+#[derive(Debug, Parser)]
+#[command(name = "dure", version, arg_required_else_help = true, infer_subcommands = false)]
+#[command(
+    after_help = "Exit status: 0 when everything asked for holds, 1 when something measured or checked does not,\n\
+                        2 when the call itself was wrong."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Measure a collective over a range of sizes, and check its results.
+    Perf(perf::Args),
+    /// Show, prove and draw plans.
+    Plan(plan::Args),
+    /// Compare two results of `dure perf`.
+    Compare(compare::Args),
+    /// Say what this host offers, what is missing, and what to do about it.
+    Doctor(doctor::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are answers (status 0); a closed pipe is no reason to fail after them.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { Failure::USAGE } else { 0 });
+        }
+    };
+    let verdict = match cli.command {
+        Command::Perf(args) => perf::run(&args),
+        Command::Plan(args) => plan::run(&args),
+        Command::Compare(args) => compare::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+    };
+    match verdict {
+        Ok(Verdict::Holds) => ExitCode::SUCCESS,
+        Ok(Verdict::Fails) => ExitCode::from(Failure::FAILED),
+        Err(failure) => {
+            failure.tell();
+            ExitCode::from(failure.status())
+        }
+    }
+}

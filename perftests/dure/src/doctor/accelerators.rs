@@ -1,0 +1,106 @@
+//! Memory pools, GPUs and NPUs.
+
+use super::{Finding, Host, Level};
+
+pub(super) fn cxl(host: &Host) -> Finding {
+    const NAME: &str = "CXL";
+    let devices = host.names("sys/bus/cxl/devices", &["mem"]);
+    let dax = host.names("dev", &["dax"]);
+    let paths = || dax.iter().map(|name| format!("/dev/{name}")).collect::<Vec<_>>().join(", ");
+    match (devices.is_empty(), dax.is_empty()) {
+        (true, true) => {
+            Finding::new(NAME, Level::Absent, "none", "no pool of memory is shared between hosts")
+        }
+        (false, true) => {
+            let state = format!("{} without a DAX device", devices.join(", "));
+            Finding::new(NAME, Level::Limited, state, "the memory cannot be mapped").remedy(
+                "make a region: cxl create-region, then daxctl reconfigure-device --mode=devdax",
+            )
+        }
+        (_, false) => Finding::new(NAME, Level::Ok, paths(), "can be mapped as a pool"),
+    }
+}
+
+pub(super) fn gpus(host: &Host) -> Finding {
+    const NAME: &str = "GPUs";
+    let nvidia = host.names("proc/driver/nvidia/gpus", &[""]).len();
+    // Nodes of GPUs have numbers; nvidiactl and nvidia-uvm do not.
+    let nodes = host.names("dev", &["nvidia"]);
+    let nodes = nodes.iter().filter(|name| name["nvidia".len()..].parse::<u32>().is_ok()).count();
+    let amd = host.exists("dev/kfd");
+    if nvidia > 0 && nodes == 0 {
+        return Finding::new(
+            NAME,
+            Level::Limited,
+            format!("{nvidia} by NVIDIA, no device nodes"),
+            "this process cannot open them",
+        )
+        .remedy("start the container with --gpus all");
+    }
+    let mut found = Vec::new();
+    if nvidia.max(nodes) > 0 {
+        found.push(format!("{} by NVIDIA", nvidia.max(nodes)));
+    }
+    if amd {
+        found.push("/dev/kfd of AMD".to_owned());
+    }
+    if found.is_empty() {
+        return Finding::new(NAME, Level::Absent, "none", "buffers are in host memory");
+    }
+    let text = "this version moves host memory only: copy to the host before a call";
+    Finding::new(NAME, Level::Limited, found.join(", "), text)
+}
+
+pub(super) fn npus(host: &Host) -> Finding {
+    const NAME: &str = "NPUs";
+    let rebellions = host.names("dev", &["rbln"]);
+    let furiosa = host.names("dev/rngd", &["npu"]);
+    let found: Vec<String> = rebellions
+        .iter()
+        .map(|name| format!("/dev/{name}"))
+        .chain((!furiosa.is_empty()).then(|| format!("/dev/rngd with {} nodes", furiosa.len())))
+        .collect();
+    if found.is_empty() {
+        return Finding::new(NAME, Level::Absent, "none", "buffers are in host memory");
+    }
+    Finding::new(
+        NAME,
+        Level::Limited,
+        found.join(", "),
+        "used through a device plug-in, if one is given to the library",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::Tree;
+    use super::*;
+
+    #[test]
+    fn pools() {
+        let files = [("sys/bus/cxl/devices/mem0/serial", "0"), ("dev/dax0.0", "")];
+        assert_eq!(cxl(&Tree::new(&files).host()).state, "/dev/dax0.0");
+        assert_eq!(cxl(&Tree::new(&files[..1]).host()).level, Level::Limited);
+        assert_eq!(cxl(&Tree::new(&[]).host()).level, Level::Absent);
+    }
+
+    #[test]
+    fn gpus_with_and_without_nodes() {
+        let files = [
+            ("proc/driver/nvidia/gpus/0000:01:00.0/information", ""),
+            ("dev/nvidia0", ""),
+            ("dev/nvidiactl", ""),
+        ];
+        assert_eq!(gpus(&Tree::new(&files).host()).state, "1 by NVIDIA");
+        assert!(gpus(&Tree::new(&files[..1]).host()).state.contains("no device nodes"));
+        assert_eq!(gpus(&Tree::new(&files[2..]).host()).level, Level::Absent);
+        assert!(gpus(&Tree::new(&[("dev/kfd", "")]).host()).state.contains("AMD"));
+    }
+
+    #[test]
+    fn npu_nodes() {
+        let host = Tree::new(&[("dev/rbln0", ""), ("dev/rbln1", ""), ("dev/rngd/npu0mgmt", "")]);
+        assert_eq!(npus(&host.host()).state, "/dev/rbln0, /dev/rbln1, /dev/rngd with 1 nodes");
+        assert_eq!(npus(&Tree::new(&[]).host()).level, Level::Absent);
+    }
+}

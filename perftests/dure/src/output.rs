@@ -1,0 +1,129 @@
+//! What commands answer: their verdict, their failures, and where JSON goes.
+
+use std::error::Error as StdError;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use dure::ErrorKind;
+use serde::Serialize;
+
+/// Whether what was measured or checked holds. When it does not, the command has already said what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Holds,
+    Fails,
+}
+
+impl Verdict {
+    pub(crate) fn holds_if(condition: bool) -> Self {
+        if condition { Self::Holds } else { Self::Fails }
+    }
+}
+
+/// Why a command could not do its work.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The call was wrong.
+    #[error("{0}")]
+    Usage(String),
+    /// Something that was asked for did not work.
+    #[error("{0}")]
+    Failed(String),
+    /// A file, or another thing of the system's.
+    #[error("{what}")]
+    System {
+        what: String,
+        #[source]
+        source: io::Error,
+    },
+    /// Standard output was closed, or is full.
+    #[error("standard output")]
+    Output(#[from] io::Error),
+    /// The library's error.
+    #[error(transparent)]
+    Library(#[from] dure::Error),
+}
+
+impl Failure {
+    /// Exit status for something that does not hold.
+    pub(crate) const FAILED: u8 = 1;
+    /// Exit status for a wrong call.
+    pub(crate) const USAGE: u8 = 2;
+
+    /// A failed call of the system's on something.
+    pub(crate) fn system(what: impl Into<String>, source: impl Into<io::Error>) -> Self {
+        Self::System { what: what.into(), source: source.into() }
+    }
+
+    pub(crate) fn status(&self) -> u8 {
+        match self {
+            Self::Usage(_) => Self::USAGE,
+            Self::Library(error) if error.kind == ErrorKind::InvalidArgument => Self::USAGE,
+            _ => Self::FAILED,
+        }
+    }
+
+    /// One line on standard error: the failure and its causes. A reader that closed its pipe has seen enough: nothing
+    /// is said to it.
+    pub(crate) fn tell(&self) {
+        if matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe) {
+            return;
+        }
+        complain(&chain(self));
+    }
+}
+
+/// An error and its causes on one line.
+fn chain(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// A line on standard error. If that is closed, there is nobody left to tell.
+pub(crate) fn complain(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "dure: {text}");
+}
+
+/// Writes `value` as JSON to a file, or to standard output when its name is `-`.
+pub(crate) fn write_json(to: &Path, value: &impl Serialize) -> Result<(), Failure> {
+    let mut text = serde_json::to_string_pretty(value).map_err(io::Error::from)?;
+    text.push('\n');
+    if is_standard_output(to) {
+        return Ok(io::stdout().lock().write_all(text.as_bytes())?);
+    }
+    fs::write(to, text).map_err(|source| Failure::system(to.display().to_string(), source))
+}
+
+pub(crate) fn is_standard_output(to: &Path) -> bool {
+    to.as_os_str() == "-"
+}
+
+/// Whether `--json -` claims standard output for itself.
+pub(crate) fn claims_output(json: Option<&PathBuf>) -> bool {
+    json.is_some_and(|to| is_standard_output(to))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_have_the_status_of_whoever_must_act() {
+        assert_eq!(Failure::Usage(String::new()).status(), 2);
+        assert_eq!(Failure::Failed(String::new()).status(), 1);
+        assert_eq!(Failure::from(dure::Error::invalid_argument("")).status(), 2);
+        assert_eq!(Failure::from(dure::Error::timeout("")).status(), 1);
+    }
+
+    #[test]
+    fn causes_follow_the_failure() {
+        let failure = Failure::system("plans.txt", io::Error::other("no such thing"));
+        assert_eq!(chain(&failure), "plans.txt: no such thing");
+    }
+}

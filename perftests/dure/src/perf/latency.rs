@@ -1,0 +1,149 @@
+//! How long single calls took: histograms, one a rank, and their merging on rank 0.
+
+use std::time::Duration;
+
+use dure::{Communicator, ErrorKind};
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::{Deserializer, Serializer, V2Serializer};
+use serde::Serialize;
+
+/// What one rank saw of one row.
+#[derive(Clone, Debug)]
+pub(crate) struct Report {
+    /// Time of all measured calls together.
+    pub(crate) elapsed: Duration,
+    /// Wrong elements; none if nothing was checked.
+    pub(crate) wrong: u64,
+    /// Nanoseconds of each call.
+    pub(crate) histogram: Histogram<u64>,
+}
+
+/// Longest time that is told from longer ones: an hour.
+const LONGEST: u64 = 3_600_000_000_000;
+/// Digits that are kept of each time.
+const DIGITS: u8 = 3;
+
+/// An empty histogram of nanoseconds.
+pub(crate) fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LONGEST, DIGITS)
+        .expect("the bounds are in order, and the digits at most five")
+}
+
+/// Times in microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub(crate) struct Percentiles {
+    pub(crate) min: f64,
+    pub(crate) p50: f64,
+    pub(crate) p90: f64,
+    pub(crate) p99: f64,
+    pub(crate) p999: f64,
+    pub(crate) max: f64,
+}
+
+impl Percentiles {
+    pub(crate) fn of(histogram: &Histogram<u64>) -> Self {
+        let at = |quantile| micros(histogram.value_at_quantile(quantile));
+        Self {
+            min: micros(histogram.min()),
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p999: at(0.999),
+            max: micros(histogram.max()),
+        }
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "times are shorter than 2^53 ns, which are 104 days"
+)]
+fn micros(nanos: u64) -> f64 {
+    nanos as f64 / 1e3
+}
+
+/// The histograms of all ranks as one.
+pub(crate) fn merged(reports: &[Report]) -> Histogram<u64> {
+    let mut all = histogram();
+    for report in reports {
+        all.add(&report.histogram).expect("all histograms have the same bounds");
+    }
+    all
+}
+
+/// Brings the reports of all ranks to rank 0, in order of rank; the others get none.
+pub(crate) fn gather(comm: &Communicator, mine: &Report) -> dure::Result<Option<Vec<Report>>> {
+    let bytes = mine.encode();
+    let mut lengths = vec![0_u64; comm.size() as usize];
+    comm.all_gather(&[bytes.len() as u64], &mut lengths)?;
+    let counts: Vec<usize> =
+        lengths.iter().map(|length| usize::try_from(*length).expect("reports are short")).collect();
+    let mut all = vec![0_u8; if comm.rank() == 0 { counts.iter().sum() } else { 0 }];
+    comm.gather_v(&bytes, (comm.rank() == 0).then_some((&mut all[..], &counts[..])), 0)?;
+    if comm.rank() != 0 {
+        return Ok(None);
+    }
+    let mut rest = &all[..];
+    let next = |(rank, count): (u32, &usize)| {
+        let (report, others) = rest.split_at(*count);
+        rest = others;
+        Report::decode(report).ok_or_else(|| {
+            let text = format!(
+                "the report of rank {rank} cannot be read: gather-v does not give what was sent"
+            );
+            dure::Error::new(ErrorKind::Internal, text)
+        })
+    };
+    (0..).zip(&counts).map(next).collect::<dure::Result<Vec<_>>>().map(Some)
+}
+
+impl Report {
+    fn encode(&self) -> Vec<u8> {
+        let elapsed = u64::try_from(self.elapsed.as_nanos())
+            .expect("a run is shorter than five hundred years");
+        let mut bytes = [elapsed.to_le_bytes(), self.wrong.to_le_bytes()].concat();
+        V2Serializer::new().serialize(&self.histogram, &mut bytes).expect("vectors take all bytes");
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (elapsed, rest) = bytes.split_first_chunk()?;
+        let (wrong, mut rest) = rest.split_first_chunk()?;
+        let histogram = Deserializer::new().deserialize(&mut rest).ok()?;
+        let (elapsed, wrong) = (u64::from_le_bytes(*elapsed), u64::from_le_bytes(*wrong));
+        Some(Self { elapsed: Duration::from_nanos(elapsed), wrong, histogram })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(times: &[u64]) -> Report {
+        let mut histogram = histogram();
+        for time in times {
+            histogram.saturating_record(*time);
+        }
+        Report { elapsed: Duration::from_nanos(times.iter().sum()), wrong: 3, histogram }
+    }
+
+    #[test]
+    fn reports_survive_the_wire() {
+        let sent = report(&[1_000, 2_000, 900_000]);
+        let got = Report::decode(&sent.encode()).unwrap();
+        assert_eq!((got.elapsed, got.wrong), (sent.elapsed, 3));
+        assert_eq!(Percentiles::of(&got.histogram), Percentiles::of(&sent.histogram));
+        assert!(Report::decode(&[0; 20]).is_none() && Report::decode(&[]).is_none());
+    }
+
+    #[test]
+    fn merging_keeps_the_slowest_rank() {
+        let all = merged(&[report(&[1_000; 99]), report(&[50_000])]);
+        let percentiles = Percentiles::of(&all);
+        assert!(
+            (percentiles.p50 - 1.0).abs() < 0.01 && (percentiles.max - 50.0).abs() < 0.1,
+            "{percentiles:?}"
+        );
+        assert!((percentiles.p99 - 1.0).abs() < 0.01 && percentiles.p999 > 49.0, "{percentiles:?}");
+    }
+}
