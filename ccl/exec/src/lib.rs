@@ -101,7 +101,7 @@ impl fmt::Display for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "lane {} pass {} step {}: ", self.lane, self.pass, self.at)?;
         match self.step {
-            Some(step) => write!(f, "{step:?}"),
+            Some(step) => write!(f, "{step}"),
             None => f.write_str("its last messages leave"),
         }
     }
