@@ -13,6 +13,7 @@ spaces=()
 failures=0
 
 clean_up() {
+    kill $(jobs -p) 2>/dev/null || true
     for space in "${spaces[@]}"; do
         ip netns delete "$space"
     done
@@ -29,9 +30,9 @@ train() {
     die "training failed: $name"
 }
 
-# as_rank NUMBER ROOT: the environment of one of two ranks that meet at ROOT.
+# as_rank NUMBER ROOT COMMAND...: in the environment of one of two ranks that meet at ROOT.
 as_rank() {
-    env DURE_RANK="$1" DURE_SIZE=2 DURE_ROOT="$2" DURE_SECRET="$secret" "${@:3}"
+    DURE_RANK=$1 DURE_SIZE=2 DURE_ROOT=$2 DURE_SECRET=$secret "${@:3}"
 }
 
 # Prints a row of the table. Compares the curve with that of one process.
@@ -58,8 +59,8 @@ compare() {
 refuse_different_weights() {
     local port=$((20000 + RANDOM % 10000)) rank ranks=()
     for rank in 0 1; do
-        as_rank "$rank" "127.0.0.1:$port" timeout "$LIMIT" "$program" --data "$data" --epochs 1 --seed "$rank" \
-            >"$logs/different.$rank" 2>&1 &
+        as_rank "$rank" "127.0.0.1:$port" \
+            timeout "$LIMIT" "$program" --data "$data" --epochs 1 --seed "$rank" >"$logs/different.$rank" 2>&1 &
         ranks+=($!)
     done
     for rank in 0 1; do
@@ -92,15 +93,15 @@ inside() {
         sh -c 'mount -t tmpfs none /dev/shm && exec "$@"' sh "${@:2}"
 }
 
-# Rank 1 is given no data: it has them from rank 0.
+# Rank 1 is given no data: it has them from rank 0. Sets: sent, the bytes that rank 0 sent over the wire.
 train_between_namespaces() {
     local name="2 network namespaces" other
     as_rank 1 10.77.0.1:20077 inside 2 timeout "$LIMIT" "$program" --data /nowhere >"$logs/other.out" 2>&1 &
     other=$!
     as_rank 0 10.77.0.1:20077 inside 1 timeout "$LIMIT" "$program" --data "$data" --log "$logs/$name" \
-        >"$logs/$name.out" 2>&1 || { cat "$logs/$name.out" "$logs/other.out"; die "training failed: $name"; }
-    wait "$other" || { cat "$logs/other.out"; die "rank 1 failed: $name"; }
-    inside 1 cat /sys/class/net/veth1/statistics/tx_bytes
+        >"$logs/$name.out" 2>&1 || { cat "$logs/$name.out" "$logs/other.out" >&2; die "training failed: $name"; }
+    wait "$other" || { cat "$logs/other.out" >&2; die "rank 1 failed: $name"; }
+    sent=$(inside 1 cat /sys/class/net/veth1/statistics/tx_bytes)
 }
 
 secret=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
@@ -111,7 +112,7 @@ train "4 processes" --local 4
 refuse_different_weights
 if make_namespaces; then
     say "training in two network namespaces"
-    sent=$(train_between_namespaces)
+    train_between_namespaces
     # Each rank sends at least the gradients, 4 bytes a weight.
     [ "$sent" -gt 8000000 ] || die "only $sent bytes crossed the wire: where were the gradients?"
 fi

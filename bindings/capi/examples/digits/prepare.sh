@@ -1,11 +1,12 @@
 # Sourced by demo.sh and check.sh: installs what is missing, builds libdure.so and the program, gets the data.
-# Sets: root (of the repository), build (where everything goes), library, program, data.
+# Sets: root (of the repository), build (where everything goes), program, data.
 #
 # PROFILE=dev builds the library without full optimisation.
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../../../.." && pwd)
 build=$root/build
+library=$build/lib
 program=$build/digits
 data=$build/digits.csv
 PATH=$PATH:$HOME/.cargo/bin
@@ -35,12 +36,16 @@ need() {
 build_library() {
     command -v cargo >/dev/null || die "cargo is not there: install Rust 1.95 or later (https://rustup.rs)"
     local profile=${PROFILE:-release} start=$SECONDS
-    local folder=$profile
-    [ "$profile" = dev ] && folder=debug
     say "building libdure.so ($profile)"
     (cd "$root" && cargo build --quiet --locked --profile "$profile" -p dure-capi) || die "libdure.so does not build"
-    library=${CARGO_TARGET_DIR:-$root/target}/$folder
-    say "$library/libdure.so after $((SECONDS - start)) s"
+    local file=${CARGO_TARGET_DIR:-$root/target}/${profile/#dev/debug}/libdure.so
+    # Programs look for the library by the name that it gives itself, not by the one that they were linked with.
+    local soname
+    soname=$(readelf --dynamic "$file" | sed -n 's/.*(SONAME).*\[\(.*\)\]/\1/p')
+    mkdir -p "$library"
+    ln -sf "$file" "$library/libdure.so"
+    ln -sf libdure.so "$library/$soname"
+    say "$file after $((SECONDS - start)) s"
 }
 
 build_program() {

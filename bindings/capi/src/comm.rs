@@ -1,0 +1,235 @@
+//! What hangs on a `dureComm_t`.
+
+#![allow(clippy::disallowed_types, reason = "tables that calls look into, and change when something is made or ended")]
+
+use std::collections::{HashMap, VecDeque};
+use std::ffi::CString;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use dure::{Communicator, Error, Registration, Result};
+
+use crate::boundary::c_text;
+use crate::config::Settings;
+use crate::family::{self, Family};
+use crate::handle::{Graveyard, Kind};
+use crate::operation::Operations;
+
+/// A communicator, from the moment when C has a handle of it.
+#[derive(Debug)]
+pub(crate) struct Comm {
+    pub(crate) settings: Settings,
+    /// Empty while the ranks have not met yet.
+    connection: OnceLock<Result<Arc<Communicator>>>,
+    /// Made in a group that has not ended: nobody may wait for it.
+    deferred: AtomicBool,
+    /// Destroyed by an abort; if the ranks meet only now, that is the end of it.
+    aborted: AtomicBool,
+    /// Left its family, or dropped out of it.
+    left: AtomicBool,
+    family: Arc<Family>,
+    key: Vec<u8>,
+    /// Communicators made from this one so far; the ranks of a process count alike.
+    children: AtomicU32,
+    operations: Mutex<Operations>,
+    registrations: Mutex<HashMap<usize, (Registered, Registration)>>,
+    last_error: Mutex<CString>,
+}
+
+/// What a registration was made by, and is ended by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Registered {
+    /// `dureCommRegister`; known by a number.
+    Buffer,
+    /// `dureCommWindowRegister`; known by a number.
+    Window,
+    /// `dureCommMemAlloc`; known by its address.
+    Allocation,
+}
+
+impl Kind for Comm {
+    const ARGUMENT: &'static str = "comm";
+    const MAGIC: u64 = u64::from_le_bytes(*b"dureComm");
+
+    fn graveyard() -> &'static Graveyard<Self> {
+        static GRAVEYARD: Graveyard<Comm> = Mutex::new(VecDeque::new());
+        &GRAVEYARD
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Comm {
+    /// A communicator whose ranks have yet to meet. `key` is the same for those ranks of it that live in this process.
+    pub(crate) fn new(settings: Settings, key: Vec<u8>) -> Arc<Self> {
+        let family = family::join(&key);
+        Arc::new(Self {
+            settings,
+            connection: OnceLock::new(),
+            deferred: AtomicBool::new(false),
+            aborted: AtomicBool::new(false),
+            left: AtomicBool::new(false),
+            family,
+            key,
+            children: AtomicU32::new(0),
+            operations: Mutex::default(),
+            registrations: Mutex::default(),
+            last_error: Mutex::default(),
+        })
+    }
+
+    /// Keeps the outcome of the ranks' meeting.
+    ///
+    /// # Errors
+    /// The outcome's.
+    pub(crate) fn met(&self, outcome: Result<Communicator>) -> Result<()> {
+        let outcome = outcome.map(Arc::new);
+        if let Err(error) = &outcome {
+            self.note(error);
+            self.drop_out();
+        }
+        let error = outcome.as_ref().err().cloned();
+        let kept = self.connection.get_or_init(|| outcome);
+        self.deferred.store(false, Ordering::Release);
+        if let (Ok(communicator), true) = (kept, self.aborted.load(Ordering::SeqCst)) {
+            communicator.abort();
+            self.drop_out();
+        }
+        error.map_or(Ok(()), Err)
+    }
+
+    /// Says that the ranks meet when the group ends.
+    pub(crate) fn defer(&self) {
+        self.deferred.store(true, Ordering::Release);
+    }
+
+    /// The communicator, once the ranks have met.
+    ///
+    /// # Errors
+    /// Why they have not; `InvalidUsage` when the group that makes it has not ended.
+    pub(crate) fn communicator(&self) -> Result<&Arc<Communicator>> {
+        let met = match self.connection.get() {
+            Some(met) => met,
+            None => {
+                self.check_not_deferred()?;
+                self.connection.wait()
+            }
+        };
+        met.as_ref().map_err(Error::clone)
+    }
+
+    /// The communicator for a call on it.
+    ///
+    /// # Errors
+    /// As [`Comm::communicator`], and `InvalidUsage` after `dureCommFinalize`.
+    pub(crate) fn open(&self) -> Result<&Arc<Communicator>> {
+        if self.left.load(Ordering::Acquire) {
+            self.communicator()?;
+            return Err(Error::invalid_usage("comm was finalized: only dureCommDestroy may follow"));
+        }
+        self.communicator()
+    }
+
+    /// How it is: `None` while the ranks have not met.
+    pub(crate) fn health(&self) -> Option<Result<()>> {
+        let health = match self.connection.get()? {
+            Ok(communicator) => communicator.health(),
+            Err(error) => Err(error.clone()),
+        };
+        if let Err(error) = &health {
+            self.note(error);
+        }
+        Some(health)
+    }
+
+    /// Leaves in order, once.
+    ///
+    /// # Errors
+    /// The first fatal error of the communicator, if there was one.
+    pub(crate) fn leave(&self) -> Result<()> {
+        let communicator = self.communicator()?;
+        if self.left.swap(true, Ordering::SeqCst) {
+            return Ok(());
+        }
+        let flushed = communicator.synchronize();
+        flushed.and(self.family.leave(Arc::clone(communicator)))
+    }
+
+    /// Leaves before it is destroyed, if it has not left, and if its ranks have met at all.
+    ///
+    /// # Errors
+    /// As [`Comm::leave`].
+    pub(crate) fn end(&self) -> Result<()> {
+        if self.communicator().is_ok() { self.leave() } else { Ok(()) }
+    }
+
+    /// Refuses what cannot be done to a communicator that a group is still to make.
+    ///
+    /// # Errors
+    /// `InvalidUsage`.
+    pub(crate) fn check_not_deferred(&self) -> Result<()> {
+        if self.deferred.load(Ordering::Acquire) {
+            return Err(Error::invalid_usage("comm is made when the group ends: call dureGroupEnd first"));
+        }
+        Ok(())
+    }
+
+    /// Ends it on all ranks.
+    pub(crate) fn abort(&self) {
+        self.aborted.store(true, Ordering::SeqCst);
+        if let Some(Ok(communicator)) = self.connection.get() {
+            communicator.abort();
+            self.drop_out();
+        }
+    }
+
+    fn drop_out(&self) {
+        if !self.left.swap(true, Ordering::SeqCst) {
+            self.family.drop_out();
+        }
+    }
+
+    /// The key of the next communicator made from this one.
+    pub(crate) fn child_key(&self, what: &str) -> Vec<u8> {
+        let number = self.children.fetch_add(1, Ordering::Relaxed);
+        [&self.key, format!("/{what} {number}").as_bytes()].concat()
+    }
+
+    /// Remembers an error; its text.
+    pub(crate) fn note(&self, error: &Error) -> CString {
+        let chain = error.chain();
+        let text = c_text(&match &self.settings.name {
+            Some(name) => format!("{name}: {chain}"),
+            None => chain,
+        });
+        lock(&self.last_error).clone_from(&text);
+        text
+    }
+
+    /// The text of the last error on it, by whatever thread.
+    pub(crate) fn last_error(&self) -> CString {
+        lock(&self.last_error).clone()
+    }
+
+    /// Its table of reductions.
+    pub(crate) fn operations(&self) -> MutexGuard<'_, Operations> {
+        lock(&self.operations)
+    }
+
+    /// Keeps a registration under a number or address.
+    pub(crate) fn keep(&self, by: Registered, key: usize, registration: Registration) {
+        lock(&self.registrations).insert(key, (by, registration));
+    }
+
+    /// Gives a kept registration back; `None` when there is none of this sort.
+    pub(crate) fn give_back(&self, by: Registered, key: usize) -> Option<Registration> {
+        let mut registrations = lock(&self.registrations);
+        if registrations.get(&key).is_some_and(|(its, _)| *its == by) {
+            registrations.remove(&key).map(|(_, registration)| registration)
+        } else {
+            None
+        }
+    }
+}

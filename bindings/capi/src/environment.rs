@@ -1,0 +1,36 @@
+//! The environment: read once, by the first entry point that needs a setting.
+
+use std::io::IsTerminal as _;
+use std::sync::OnceLock;
+
+use dure::{Config, Error, Result};
+use tracing_subscriber::EnvFilter;
+
+/// The settings of the environment. A bad value is the answer to every call that needs settings.
+///
+/// # Errors
+/// `InvalidArgument` names the variable, and what it may be.
+pub(crate) fn config() -> Result<Config> {
+    static READ: OnceLock<Result<Config>> = OnceLock::new();
+    READ.get_or_init(read).clone()
+}
+
+fn read() -> Result<Config> {
+    let config = Config::from_env()?;
+    log(&config.log)?;
+    Ok(config)
+}
+
+/// C programs have no subscriber of ours: log to standard error.
+fn log(filter: &str) -> Result<()> {
+    let filter = EnvFilter::builder()
+        .parse(filter)
+        .map_err(|error| Error::invalid_argument(format!("DURE_LOG=\"{filter}\"")).because(error))?;
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    // Fails when there is a subscriber already, which then gets our events.
+    let _ = subscriber.try_init();
+    Ok(())
+}

@@ -1,0 +1,235 @@
+//! Collectives and messages whose blocks all have one length.
+
+use std::ffi::{c_int, c_void};
+
+use dure::{Action, Collective, Dtype, Memory, Rank, Request};
+
+use super::message::{call, plain};
+use super::pointer::{CommPtr, StreamPtr};
+use crate::number::{bytes, dtype};
+
+#[unsafe(no_mangle)]
+extern "C" fn dureAllReduce(
+    sendbuff: *const c_void,
+    recvbuff: *mut c_void,
+    count: usize,
+    datatype: c_int,
+    op: c_int,
+    comm: CommPtr,
+    stream: StreamPtr,
+) -> c_int {
+    call(comm, stream, |call| {
+        let dtype = dtype(datatype)?;
+        let length = bytes("count", count, 1, dtype)?;
+        Ok(Request {
+            action: Action::Collective(Collective::AllReduce, count as u64),
+            input: call.reads("sendbuff", sendbuff, length)?,
+            output: call.writes("recvbuff", recvbuff, length)?,
+            dtype,
+            op: call.op(op, dtype)?,
+        })
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn dureReduce(
+    sendbuff: *const c_void,
+    recvbuff: *mut c_void,
+    count: usize,
+    datatype: c_int,
+    op: c_int,
+    root: c_int,
+    comm: CommPtr,
+    stream: StreamPtr,
+) -> c_int {
+    call(comm, stream, |call| {
+        let dtype = dtype(datatype)?;
+        let length = bytes("count", count, 1, dtype)?;
+        let root = call.rank("root", root)?;
+        Ok(Request {
+            action: Action::Collective(Collective::Reduce { root: Rank(root) }, count as u64),
+            input: call.reads("sendbuff", sendbuff, length)?,
+            output: call.writes("recvbuff", recvbuff, if root == call.me() { length } else { 0 })?,
+            dtype,
+            op: call.op(op, dtype)?,
+        })
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn dureReduceScatter(
+    sendbuff: *const c_void,
+    recvbuff: *mut c_void,
+    recvcount: usize,
+    datatype: c_int,
+    op: c_int,
+    comm: CommPtr,
+    stream: StreamPtr,
+) -> c_int {
+    call(comm, stream, |call| {
+        let dtype = dtype(datatype)?;
+        Ok(Request {
+            action: Action::Collective(Collective::ReduceScatter, recvcount as u64),
+            input: call.reads("sendbuff", sendbuff, bytes("recvcount", recvcount, call.size(), dtype)?)?,
+            output: call.writes("recvbuff", recvbuff, bytes("recvcount", recvcount, 1, dtype)?)?,
+            dtype,
+            op: call.op(op, dtype)?,
+        })
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn dureBroadcast(
+    sendbuff: *const c_void,
+    recvbuff: *mut c_void,
+    count: usize,
+    datatype: c_int,
+    root: c_int,
+    comm: CommPtr,
+    stream: StreamPtr,
+) -> c_int {
+    call(comm, stream, |call| {
+        let dtype = dtype(datatype)?;
+        let length = bytes("count", count, 1, dtype)?;
+        let root = call.rank("root", root)?;
+        let action = Action::Collective(Collective::Broadcast { root: Rank(root) }, count as u64);
+        let input = call.reads("sendbuff", sendbuff, if root == call.me() { length } else { 0 })?;
+        Ok(plain(action, input, call.writes("recvbuff", recvbuff, length)?, dtype))
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn dureBcast(
+    buff: *mut c_void,
+    count: usize,
+    datatype: c_int,
+    root: c_int,
+    comm: CommPtr,
+    stream: StreamPtr,
+) -> c_int {
+    call(comm, stream, |call| {
+        let dtype = dtype(datatype)?;
+        let root = call.rank("root", root)?;
+        let action = Action::Collective(Collective::Broadcast { root: Rank(root) }, count as u64);
+        let memory = call.writes("buff", buff, bytes("count", count, 1, dtype)?)?;
+        let input = if root == call.me() { memory } else { Memory::EMPTY };
+        Ok(plain(action, input, memory, dtype))
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn dureAllGather(
+    sendbuff: *const c_void,
+    recvbuff: *mut c_void,
+    sendcount: usize,
+    datatype: c_int,
+    comm: CommPtr,
+    stream: StreamPtr,
+) -> c_int {
+    call(comm, stream, |call| {
+        let dtype = dtype(datatype)?;
+        let input = call.reads("sendbuff", sendbuff, bytes("sendcount", sendcount, 1, dtype)?)?;
+        let output = call.writes("recvbuff", recvbuff, bytes("sendcount", sendcount, call.size(), dtype)?)?;
+        Ok(plain(Action::Collective(Collective::AllGather, sendcount as u64), input, output, dtype))
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn dureAlltoAll(
+    sendbuff: *const c_void,
+    recvbuff: *mut c_void,
+    count: usize,
+    datatype: c_int,
+    comm: CommPtr,
+    stream: StreamPtr,
+) -> c_int {
+    call(comm, stream, |call| {
+        let dtype = dtype(datatype)?;
+        let length = bytes("count", count, call.size(), dtype)?;
+        let input = call.reads("sendbuff", sendbuff, length)?;
+        let output = call.writes("recvbuff", recvbuff, length)?;
+        Ok(plain(Action::Collective(Collective::AllToAll, count as u64), input, output, dtype))
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn dureGather(
+    sendbuff: *const c_void,
+    recvbuff: *mut c_void,
+    count: usize,
+    datatype: c_int,
+    root: c_int,
+    comm: CommPtr,
+    stream: StreamPtr,
+) -> c_int {
+    call(comm, stream, |call| {
+        let dtype = dtype(datatype)?;
+        let root = call.rank("root", root)?;
+        let whole = bytes("count", count, call.size(), dtype)?;
+        let action = Action::Collective(Collective::Gather { root: Rank(root) }, count as u64);
+        let input = call.reads("sendbuff", sendbuff, bytes("count", count, 1, dtype)?)?;
+        let output = call.writes("recvbuff", recvbuff, if root == call.me() { whole } else { 0 })?;
+        Ok(plain(action, input, output, dtype))
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn dureScatter(
+    sendbuff: *const c_void,
+    recvbuff: *mut c_void,
+    count: usize,
+    datatype: c_int,
+    root: c_int,
+    comm: CommPtr,
+    stream: StreamPtr,
+) -> c_int {
+    call(comm, stream, |call| {
+        let dtype = dtype(datatype)?;
+        let root = call.rank("root", root)?;
+        let whole = bytes("count", count, call.size(), dtype)?;
+        let action = Action::Collective(Collective::Scatter { root: Rank(root) }, count as u64);
+        let input = call.reads("sendbuff", sendbuff, if root == call.me() { whole } else { 0 })?;
+        let output = call.writes("recvbuff", recvbuff, bytes("count", count, 1, dtype)?)?;
+        Ok(plain(action, input, output, dtype))
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn dureBarrier(comm: CommPtr, stream: StreamPtr) -> c_int {
+    let action = Action::Collective(Collective::Barrier, 0);
+    call(comm, stream, |_| Ok(plain(action, Memory::EMPTY, Memory::EMPTY, Dtype::Uint8)))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn dureSend(
+    sendbuff: *const c_void,
+    count: usize,
+    datatype: c_int,
+    peer: c_int,
+    comm: CommPtr,
+    stream: StreamPtr,
+) -> c_int {
+    call(comm, stream, |call| {
+        let dtype = dtype(datatype)?;
+        let peer = call.rank("peer", peer)?;
+        let input = call.reads("sendbuff", sendbuff, bytes("count", count, 1, dtype)?)?;
+        Ok(plain(Action::Send(peer), input, Memory::EMPTY, dtype))
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn dureRecv(
+    recvbuff: *mut c_void,
+    count: usize,
+    datatype: c_int,
+    peer: c_int,
+    comm: CommPtr,
+    stream: StreamPtr,
+) -> c_int {
+    call(comm, stream, |call| {
+        let dtype = dtype(datatype)?;
+        let peer = call.rank("peer", peer)?;
+        let output = call.writes("recvbuff", recvbuff, bytes("count", count, 1, dtype)?)?;
+        Ok(plain(Action::Recv(peer), Memory::EMPTY, output, dtype))
+    })
+}
