@@ -11,6 +11,7 @@ mod fold;
 mod halving;
 mod hosts;
 mod linear;
+mod neighbor;
 mod pairwise;
 mod ring;
 mod tree;
@@ -34,6 +35,7 @@ static ALL: &[&dyn Algorithm] = &[
     &all_pairs::TwoShot,
     &all_pairs::AllPairs,
     &bruck::Bruck,
+    &neighbor::NeighborExchange,
     &chain::Chain,
     &binomial::Binomial,
     &pairwise::Pairwise,
