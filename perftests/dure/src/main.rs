@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::output::{Failure, Verdict};
+use crate::output::Failure;
 
 /// Collective communication: measure it, prove its plans, diagnose its host.
 #[derive(Debug, Parser)]
@@ -58,8 +58,7 @@ fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(&args),
     };
     match verdict {
-        Ok(Verdict::Holds) => ExitCode::SUCCESS,
-        Ok(Verdict::Fails) => ExitCode::from(Failure::FAILED),
+        Ok(verdict) => ExitCode::from(verdict.status()),
         Err(failure) => {
             failure.tell();
             ExitCode::from(failure.status())

@@ -8,16 +8,29 @@ use std::path::{Path, PathBuf};
 use dure::ErrorKind;
 use serde::Serialize;
 
-/// Whether what was measured or checked holds. When it does not, the command has already said what.
+/// What a command found. When it is not good, the command has already said what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
+    /// Everything asked for holds.
     Holds,
+    /// Something measured or checked does not.
     Fails,
+    /// The call was wrong, as the processes that carried it out said.
+    Refused,
 }
 
 impl Verdict {
     pub(crate) fn holds_if(condition: bool) -> Self {
         if condition { Self::Holds } else { Self::Fails }
+    }
+
+    /// The exit status.
+    pub(crate) fn status(self) -> u8 {
+        match self {
+            Self::Holds => 0,
+            Self::Fails => Failure::FAILED,
+            Self::Refused => Failure::USAGE,
+        }
     }
 }
 

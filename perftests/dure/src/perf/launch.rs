@@ -28,6 +28,8 @@ const HANDED_ON: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP,
 
 /// Runs this program as `size` ranks, and answers with the worst of their answers.
 pub(crate) fn run(size: u32, config: &Config) -> Result<Verdict, Failure> {
+    // Before anything starts a thread: a signal goes to any thread that does not block it.
+    let signals = watch().map_err(|source| Failure::system("signalfd", source))?;
     let id = UniqueId::new(config)?;
     let mut ranks = Ranks { children: Vec::new() };
     for rank in 0..size {
@@ -35,10 +37,11 @@ pub(crate) fn run(size: u32, config: &Config) -> Result<Verdict, Failure> {
             .map_err(|source| Failure::system(format!("rank {rank}"), source))?;
         ranks.children.push((rank, Some(child)));
     }
-    let worst = ranks.wait().map_err(|source| Failure::system("the local ranks", source))?;
+    let worst =
+        ranks.wait(&signals).map_err(|source| Failure::system("the local ranks", source))?;
     match worst {
         0 => Ok(Verdict::Holds),
-        Failure::USAGE => Err(Failure::Usage("the local ranks refused the call".to_owned())),
+        Failure::USAGE => Ok(Verdict::Refused),
         _ => Ok(Verdict::Fails),
     }
 }
@@ -53,10 +56,20 @@ fn start(rank: u32, size: u32, id: &UniqueId) -> io::Result<Child> {
     command.spawn()
 }
 
-/// Binds a local rank's life to its parent's. Called first thing in the child.
+/// Takes the signals that end programs, and those of children that end, from a file instead.
+fn watch() -> nix::Result<SignalFd> {
+    let mut watched: SigSet = HANDED_ON.into_iter().collect();
+    watched.add(Signal::SIGCHLD);
+    watched.thread_block()?;
+    SignalFd::with_flags(&watched, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+}
+
+/// Binds a local rank's life to its parent's, and gives it back the signals that the parent blocked. Called first thing
+/// in the child.
 pub(crate) fn follow(parent: u32) -> Result<(), Failure> {
     let failed = |source: Errno| Failure::system("the local rank's tie to its parent", source);
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(failed)?;
+    SigSet::empty().thread_set_mask().map_err(failed)?;
     if u32::try_from(getppid().as_raw()) != Ok(parent) {
         return Err(Failure::Failed("the process that started this rank is gone".to_owned()));
     }
@@ -70,13 +83,7 @@ struct Ranks {
 
 impl Ranks {
     /// Waits for all of them. Answers with the worst exit status.
-    fn wait(&mut self) -> io::Result<u8> {
-        let mut watched: SigSet = HANDED_ON.into_iter().collect();
-        watched.add(Signal::SIGCHLD);
-        // Children that ended before this line gave no signal that anybody kept: look for them first.
-        watched.thread_block()?;
-        let signals =
-            SignalFd::with_flags(&watched, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+    fn wait(&mut self, signals: &SignalFd) -> io::Result<u8> {
         let mut worst = 0;
         let mut deadline = None;
         loop {
@@ -92,7 +99,7 @@ impl Ranks {
                 self.signal(Signal::SIGKILL);
                 deadline = None;
             }
-            sleep_until(&signals, deadline)?;
+            sleep_until(signals, deadline)?;
             while let Some(info) = signals.read_signal()? {
                 let signal = i32::try_from(info.ssi_signo)
                     .ok()
@@ -177,18 +184,23 @@ mod tests {
     }
 
     #[test]
-    fn the_worst_status_counts_and_nobody_stays() {
-        let mut ranks = Ranks { children: vec![(0, shell("exit 0")), (1, shell("exit 1"))] };
-        assert_eq!(ranks.wait().unwrap(), 1);
-        assert!(ranks.is_done());
-        let mut ranks = Ranks { children: vec![(0, shell("exit 1")), (1, shell("exit 2"))] };
-        assert_eq!(ranks.wait().unwrap(), 2);
+    fn ends_are_judged() {
+        let end = |script| judge(0, shell(script).unwrap().wait().unwrap());
+        assert_eq!(
+            ["exit 0", "exit 1", "exit 2", "exit 101", "kill -9 $$"].map(end),
+            [0, 1, 2, 1, 1]
+        );
     }
 
     #[test]
-    fn a_killed_rank_is_a_failure() {
-        let mut ranks = Ranks { children: vec![(0, shell("kill -9 $$"))] };
-        assert_eq!(ranks.wait().unwrap(), 1);
+    fn those_that_have_ended_are_collected() {
+        let mut ranks = Ranks { children: vec![(0, shell("exit 1")), (1, shell("exit 0"))] };
+        let mut worst = 0;
+        while !ranks.is_done() {
+            worst = worst.max(ranks.reap().unwrap());
+            std::thread::yield_now();
+        }
+        assert_eq!(worst, 1);
     }
 
     #[test]

@@ -119,15 +119,13 @@ fn list() -> Result<Verdict, Failure> {
     Ok(Verdict::Holds)
 }
 
-/// The collectives that an algorithm serves in some world.
+/// The collectives that an algorithm serves: all of them do so for two ranks of one host.
 fn served(by: &'static dyn Algorithm) -> impl Iterator<Item = What> {
-    let known = |what: &What| {
-        let what = what.with(Rank(0));
-        // Names are unique for a collective only.
-        find(what, by.name())
-            .is_some_and(|found| std::ptr::addr_eq(found, by) && found.name() == by.name())
-    };
-    What::value_variants().iter().copied().filter(known)
+    let pair = World::flat(2);
+    What::value_variants()
+        .iter()
+        .copied()
+        .filter(move |what| by.serves(what.with(Rank(0)), &pair).is_ok())
 }
 
 fn show(chosen: &Chosen) -> Result<Verdict, Failure> {

@@ -152,6 +152,7 @@ impl<'a> Book<'a> {
         let next = AtomicUsize::new(0);
         let (results, proved) = mpsc::channel();
         let (tasks, lines) = (&self.tasks, &mut self.lines);
+        let mut out = io::stdout().lock();
         let flaw = thread::scope(|scope| {
             for _ in 0..cores.min(tasks.len()) {
                 let (results, next) = (results.clone(), &next);
@@ -165,12 +166,11 @@ impl<'a> Book<'a> {
                 });
             }
             drop(results);
-            let flaw = collect(tasks, lines, proved);
+            let flaw = collect(tasks, lines, proved, &mut out);
             // Whoever still works stops after its proof.
             next.store(tasks.len(), Ordering::Relaxed);
             flaw
         })?;
-        let mut out = io::stdout().lock();
         if let Some((task, flaw)) = flaw {
             writeln!(out, "{}", task.describe(&flaw))?;
             return Ok(Verdict::Fails);
@@ -190,6 +190,7 @@ fn collect<'t, 'a>(
     tasks: &'t [Task<'a>],
     lines: &mut [Line],
     proved: mpsc::Receiver<(usize, Result<Proof, Flaw>)>,
+    out: &mut impl Write,
 ) -> Result<Option<(&'t Task<'a>, Flaw)>, Failure> {
     let mut complete = 0;
     for (number, result) in proved {
@@ -203,7 +204,6 @@ fn collect<'t, 'a>(
             Err(flaw) => return Ok(Some((task, flaw))),
         }
         while let Some(line) = lines.get(complete).filter(|line| line.open == 0) {
-            let mut out = io::stdout().lock();
             writeln!(out, "{line}")?;
             out.flush()?;
             complete += 1;
@@ -274,8 +274,10 @@ mod tests {
             results.send((number, verify(task.what, &task.world, task.by, task.slots))).unwrap();
         }
         drop(results);
-        assert!(collect(&book.tasks, &mut book.lines, proved).unwrap().is_none());
+        let mut out = Vec::new();
+        assert!(collect(&book.tasks, &mut book.lines, proved, &mut out).unwrap().is_none());
         assert_eq!((book.lines[0].proofs, book.lines[0].open), (10, 0));
+        assert!(String::from_utf8(out).unwrap().contains("10 proofs"));
     }
 
     #[test]
