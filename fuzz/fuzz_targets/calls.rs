@@ -216,7 +216,10 @@ impl Job {
     fn run(&mut self) {
         let mut quiet = 0;
         for _ in 0..PATIENCE {
-            let moved = (0..self.world.ranks).fold(false, |moved, rank| self.poll(rank) || moved);
+            let mut moved = false;
+            for rank in 0..self.world.ranks {
+                moved |= self.poll(rank);
+            }
             quiet = if moved || self.clock.step() { 0 } else { quiet + 1 };
             if quiet == 3 {
                 return;
