@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every collective, type, operation and number of ranks, with every result checked. Stops at the first wrong value.
+# Every collective, type, operation, algorithm and number of ranks, with every result checked. Stops at the first wrong value.
 #
 #   perftests/matrix.sh [DURE] [FOLDER]
 #
@@ -35,7 +35,7 @@ sweep() {
     local count
     count=$(grep -vc '^#' "$folder/$name.txt")
     runs=$((runs + 1)) rows=$((rows + count)) wrong=$((wrong + found))
-    printf '%-32s %6d rows %6d wrong %6d s\n' "$name" "$count" "$found" $((SECONDS - begin)) | tee -a "$folder/summary.txt"
+    printf '%-44s %6d rows %6d wrong %6d s\n' "$name" "$count" "$found" $((SECONDS - begin)) | tee -a "$folder/summary.txt"
     if [ "$found" -ne 0 ] || [ "$status" -ne 0 ]; then
         echo "$name: dure perf $* has wrong values, see $folder/$name.txt" >&2
         exit 1
@@ -46,20 +46,31 @@ sweep() {
 for collective in $collectives $ragged; do
     # Many calls of short messages, few of long ones.
     sweep "$collective-2" "$collective" --local 2 -b 8 -e 1M -f 2 -n 20 -w 2
-    [ "$collective" = barrier ] || sweep "$collective-2-long" "$collective" --local 2 -b 2M -e 128M -f 2 -n 2 -w 1
+    [ "$collective" = barrier ] || sweep "$collective-2-long" "$collective" --local 2 -b 2M -e 128M -f 2 -n 4 -w 1
 done
 for ranks in 1 3 4 5 8; do
     for collective in $collectives $ragged; do
         sweep "$collective-$ranks" "$collective" --local $ranks -b 8 -e 16M -f 2 -n 2 -w 1
     done
 done
-for ranks in 2 3 4; do
+for ranks in 1 2 3 4 5 8; do
     for collective in $collectives; do
         case " $reducing " in
         *" $collective "*) sweep "$collective-$ranks-ops" "$collective" --local $ranks -b 8 -e 1M -f 16 -n 2 -w 1 -d all -o all ;;
         *) sweep "$collective-$ranks-types" "$collective" --local $ranks -b 8 -e 1M -f 16 -n 2 -w 1 -d all ;;
         esac
     done
+done
+# Every algorithm by name, also where it would not be chosen, on one lane and on more.
+for ranks in 2 3 4 5 8; do
+    while read -r algorithm served; do
+        for collective in ${served//,/}; do
+            for lanes in 1 3; do
+                sweep "$collective-$ranks-$algorithm-$lanes" "$collective" --local $ranks --algo "$algorithm" --lanes $lanes \
+                    -b 8 -e 4M -f 8 -n 2 -w 1
+            done
+        done
+    done < <("$dure" plan list)
 done
 for collective in broadcast reduce gather scatter; do
     sweep "$collective-3-roots" "$collective" --local 3 -b 8 -e 1M -f 16 -n 2 -w 1 -r all

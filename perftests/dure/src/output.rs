@@ -113,6 +113,17 @@ pub(crate) fn write_json(to: &Path, value: &impl Serialize) -> Result<(), Failur
     fs::write(to, text).map_err(|source| Failure::system(to.display().to_string(), source))
 }
 
+/// Refuses a file in a folder that is not there: better before the work than after it.
+pub(crate) fn expect_folder(file: Option<&Path>) -> Result<(), Failure> {
+    let folder = file.and_then(Path::parent).filter(|folder| !folder.as_os_str().is_empty());
+    match folder {
+        Some(folder) if !folder.is_dir() => {
+            Err(Failure::Usage(format!("{}: no such folder", folder.display())))
+        }
+        _ => Ok(()),
+    }
+}
+
 pub(crate) fn is_standard_output(to: &Path) -> bool {
     to.as_os_str() == "-"
 }
@@ -132,6 +143,15 @@ mod tests {
         assert_eq!(Failure::Failed(String::new()).status(), 1);
         assert_eq!(Failure::from(dure::Error::invalid_argument("")).status(), 2);
         assert_eq!(Failure::from(dure::Error::timeout("")).status(), 1);
+    }
+
+    #[test]
+    fn files_need_their_folder() {
+        assert!(expect_folder(None).is_ok());
+        assert!(expect_folder(Some(Path::new("-"))).is_ok());
+        assert!(expect_folder(Some(Path::new("/tmp/x.json"))).is_ok());
+        let refused = expect_folder(Some(Path::new("/no/such/x.json")));
+        assert_eq!(refused.unwrap_err().status(), 2);
     }
 
     #[test]

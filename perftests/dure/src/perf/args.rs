@@ -190,7 +190,7 @@ impl Args {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use clap::Parser;
 
     use super::*;
@@ -201,12 +201,16 @@ mod tests {
         args: Args,
     }
 
-    fn args(line: &str) -> Args {
-        Line::try_parse_from(std::iter::once("perf").chain(line.split_whitespace())).unwrap().args
+    fn parse(line: &str) -> Result<Line, clap::Error> {
+        Line::try_parse_from(std::iter::once("perf").chain(line.split_whitespace()))
+    }
+
+    pub(in crate::perf) fn args(line: &str) -> Args {
+        parse(line).unwrap().args
     }
 
     fn refused(line: &str) -> bool {
-        Line::try_parse_from(std::iter::once("perf").chain(line.split_whitespace())).is_err()
+        parse(line).is_err()
     }
 
     #[test]

@@ -278,6 +278,7 @@ impl Choice {
 mod tests {
     use std::time::Duration;
 
+    use super::super::args::tests::args;
     use super::*;
 
     #[test]
@@ -303,5 +304,40 @@ mod tests {
         let run = |arena, at, len| Run { arena, at, len };
         assert_eq!(extents(run(0, 0, 8), run(1, 0, 32)), [(0, 8), (1, 32)]);
         assert_eq!(extents(run(1, 16, 8), run(1, 0, 32)), [(1, 32)]);
+    }
+
+    /// Prepares a reduce-scatter of one rank, writes the right result by hand, spoils something, and counts.
+    fn wrong_after(spoil: impl FnOnce(&mut Bench<'_>, &Placement)) -> u64 {
+        let comm = Communicator::builder().connect().unwrap();
+        let args = args("reduce-scatter -b 64K -e 64K -d half");
+        let case = args.cases(1).unwrap()[0];
+        let mut bench = Bench::new(&comm, &args, &[case]).unwrap();
+        bench.pattern = Pattern::new(case.dtype, case.op, 1);
+        let geometry = Geometry::new(&case, 1);
+        let placement = bench.placement(&case, &geometry, false);
+        bench.prepare(&placement);
+        let Run { arena, at, len } = placement.output;
+        bench.pattern.fill(bench.arenas[arena].bytes_mut(at, len), Origin::All, 0);
+        spoil(&mut bench, &placement);
+        bench.wrong(&case, &geometry, &placement)
+    }
+
+    #[test]
+    fn wrong_elements_changed_inputs_and_overruns_count() {
+        assert_eq!(wrong_after(|_, _| ()), 0);
+        let flip = |run: Run, at: usize| {
+            move |bench: &mut Bench<'_>| bench.arenas[run.arena].bytes_mut(at, 1)[0] ^= 1
+        };
+        assert_eq!(wrong_after(|bench, place| flip(place.output, 100)(bench)), 1, "one element");
+        assert_eq!(wrong_after(|bench, place| flip(place.input, 100)(bench)), 1, "the input");
+        assert_eq!(
+            wrong_after(|bench, place| flip(place.output, place.output.len)(bench)),
+            1,
+            "behind"
+        );
+        assert_eq!(
+            wrong_after(|bench, place| bench.arenas[place.output.arena].poison(place.output.len)),
+            32_768
+        );
     }
 }

@@ -24,6 +24,7 @@ use crate::output::{self, Failure, Verdict, complain};
 /// Measures and prints, as one rank, or as the parent of local ranks.
 pub(crate) fn run(args: &Args) -> Result<Verdict, Failure> {
     let config = args.settings()?;
+    output::expect_folder(args.json.as_deref())?;
     match (args.child_of, args.local) {
         (Some(parent), _) => launch::follow(parent)?,
         (None, Some(size)) => {
@@ -35,13 +36,21 @@ pub(crate) fn run(args: &Args) -> Result<Verdict, Failure> {
     }
     log(&config);
     let comm = connect(&config)?;
-    let totals = measure(&comm, args, &describe(args))?;
+    let settings = describe(args);
+    let (rows, totals) = measure(&comm, args, &settings)?;
+    // The others wait for this rank to leave, whatever becomes of the file.
+    let written = match &args.json {
+        Some(to) if comm.rank() == 0 => {
+            output::write_json(to, &Report::new(&comm, args, &settings, &rows, &totals))
+        }
+        _ => Ok(()),
+    };
     comm.finalize()?;
-    let wrong = totals.wrong;
-    if wrong > 0 && comm.rank() == 0 {
-        complain(&format!("{wrong} wrong values"));
+    written?;
+    if totals.wrong > 0 {
+        complain(&format!("{} wrong values", totals.wrong));
     }
-    Ok(Verdict::holds_if(wrong == 0))
+    Ok(Verdict::holds_if(totals.wrong == 0))
 }
 
 /// Meets the other ranks of the job that the environment names.
@@ -60,12 +69,17 @@ fn connect(config: &Config) -> Result<Communicator, Failure> {
 fn log(config: &Config) {
     let filter =
         tracing_subscriber::EnvFilter::try_new(&config.log).unwrap_or_else(|_| "warn".into());
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     // A second subscriber cannot come: this is called once, by the program.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).try_init();
+    let _ = subscriber.with_ansi(io::stderr().is_terminal()).try_init();
 }
 
-/// Measures all rows. The totals are those of rank 0; the other ranks know of no wrong values.
-fn measure(comm: &Communicator, args: &Args, settings: &str) -> Result<Totals, Failure> {
+/// Measures all rows. Rank 0 knows them and what they add up to; the others know of none.
+fn measure(
+    comm: &Communicator,
+    args: &Args,
+    settings: &str,
+) -> Result<(Vec<Row>, Totals), Failure> {
     let cases = args.cases(comm.size())?;
     let mut screen = (comm.rank() == 0).then(|| Screen::new(args, cases.len() as u64));
     if let Some(screen) = &screen {
@@ -86,11 +100,8 @@ fn measure(comm: &Communicator, args: &Args, settings: &str) -> Result<Totals, F
     if let Some(screen) = screen {
         screen.bar.finish_and_clear();
         screen.print(&table::footer(args, &totals))?;
-        if let Some(to) = &args.json {
-            output::write_json(to, &Report::new(comm, args, settings, &rows, &totals))?;
-        }
     }
-    Ok(totals)
+    Ok((rows, totals))
 }
 
 /// The settings of the flags, for people.
