@@ -1,0 +1,171 @@
+//! Ranks that do not find together, and strangers at the door.
+
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use dure::ErrorKind;
+use dure_harness::{Cluster, Ended, Report, free_port};
+
+use crate::over;
+use crate::recorder::{record, send};
+
+/// How long ranks wait for one another here, and how much later they must have given up at the latest.
+const TIMEOUT: &str = "3s";
+const IN_TIME: Duration = Duration::from_secs(3 + 5);
+
+/// `ranks` ranks that meet at an agreed place.
+fn agreed(ranks: u32) -> (Cluster, SocketAddr) {
+    let place = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let cluster = over("tcp", ranks).set("DURE_ROOT", &place.to_string());
+    (cluster.set("DURE_SECRET", "a secret of this test"), place)
+}
+
+fn expect_all(report: &Report, kind: ErrorKind, texts: &[&str]) {
+    for outcome in &report.outcomes {
+        let Ended::Failed(failure) = &outcome.ended else { panic!("{report}") };
+        assert_eq!(failure.kind, kind, "{report}");
+        assert!(texts.iter().all(|text| failure.text.contains(text)), "{texts:?}:\n{report}");
+    }
+}
+
+#[test]
+fn a_rank_that_never_comes_is_named() {
+    let cluster = over("pool", 4).set("DURE_TIMEOUT", TIMEOUT);
+    let began = Instant::now();
+    let report = cluster.start_only(&[0, 1, 3], "nothing", &[]).finish();
+    assert!(began.elapsed() < IN_TIME, "{:?}", began.elapsed());
+    expect_all(&report, ErrorKind::Timeout, &["rank 2 never came"]);
+}
+
+#[test]
+fn a_root_that_never_comes_is_named() {
+    let (cluster, place) = agreed(3);
+    let began = Instant::now();
+    let cluster = cluster.set("DURE_TIMEOUT", TIMEOUT);
+    let report = cluster.start_only(&[1, 2], "nothing", &[]).finish();
+    assert!(began.elapsed() < IN_TIME, "{:?}", began.elapsed());
+    expect_all(&report, ErrorKind::Timeout, &["root", &place.to_string()]);
+}
+
+#[test]
+fn a_rank_that_comes_twice_is_named() {
+    let report = over("pool", 3).start_only(&[0, 1, 1], "nothing", &[]).finish();
+    expect_all(&report, ErrorKind::InvalidUsage, &["rank 1 came twice"]);
+}
+
+#[test]
+fn a_second_one_does_not_disturb_a_complete_job() {
+    let cluster = over("tcp", 3);
+    let mut job = cluster.start("until-told", &[]);
+    job.wait_until_all_said("looping");
+    cluster.start_one(&mut job, 1, "nothing", &[]);
+    job.wait_until_last_ended();
+    job.tell(0, "stop");
+    let report = job.finish();
+    let (second, first) = report.outcomes.split_last().expect("there are four");
+    assert!(first.iter().all(|outcome| outcome.ended == Ended::Well), "{report}");
+    let Ended::Failed(failure) = &second.ended else { panic!("{report}") };
+    assert!(failure.text.contains("rank 1 came twice"), "{report}");
+}
+
+#[test]
+fn another_size_is_named() {
+    let report = over("pool", 3).set_on(2, "DURE_SIZE", "4").run("nothing", &[]);
+    expect_all(&report, ErrorKind::InvalidUsage, &["rank 2", "3 ranks", "4"]);
+}
+
+#[test]
+fn another_setting_is_named() {
+    let report = over("pool", 3).set_on(1, "DURE_SLOTS", "8").run("nothing", &[]);
+    expect_all(&report, ErrorKind::InvalidUsage, &["DURE_SLOTS is 4 on rank 0", "8 on rank 1"]);
+}
+
+#[test]
+fn a_wrong_secret_is_named() {
+    let (cluster, _) = agreed(3);
+    let cluster = cluster.set_on(2, "DURE_SECRET", "wrong").set("DURE_TIMEOUT", TIMEOUT);
+    let began = Instant::now();
+    let report = cluster.run("nothing", &[]);
+    assert!(began.elapsed() < IN_TIME, "{:?}", began.elapsed());
+    for rank in [0, 1] {
+        let failure = report.failure(rank);
+        assert_eq!(failure.kind, ErrorKind::Timeout, "{report}");
+        assert!(failure.text.contains("rank 2 never came"), "{report}");
+        assert!(failure.text.contains("wrong secret"), "{report}");
+    }
+    let failure = report.failure(2);
+    assert_eq!(failure.kind, ErrorKind::Remote, "{report}");
+    assert!(failure.text.contains("wrong secret"), "{report}");
+}
+
+/// The beginning of every connection: magic, name of the job, kind, rank.
+fn preamble(kind: u32) -> Vec<u8> {
+    let mut bytes = b"DURE\0\0\0\x01".to_vec();
+    bytes.extend([0x5a; 16]);
+    bytes.extend(kind.to_le_bytes());
+    bytes.extend(1u32.to_le_bytes());
+    bytes
+}
+
+/// Bytes that mean nothing (a linear congruential generator, Knuth's constants).
+fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state.to_be_bytes()[0]
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+/// Everything that strangers may try. They must get nothing but the end of the connection.
+fn molest(door: SocketAddr) -> Vec<TcpStream> {
+    // These say nothing, or not enough, and stay.
+    let lingering = (0..20).map(|_| TcpStream::connect(door).unwrap()).collect();
+    for seed in 0..30 {
+        let len = usize::try_from(seed * 37).expect("a small number");
+        assert_eq!(send(door, &noise(seed, len)), [], "noise of {len} bytes was answered");
+        let kind = u32::try_from(seed % 6).expect("a small number");
+        let framed = [preamble(kind), noise(seed, len)].concat();
+        assert_eq!(send(door, &framed), [], "kind {kind} with noise of {len} bytes was answered");
+    }
+    lingering
+}
+
+#[test]
+fn strangers_do_not_disturb_a_meeting_nor_a_job() {
+    let (cluster, door) = agreed(3);
+    let mut job = cluster.start_only(&[0, 1], "until-told", &[]);
+    // Rank 0 listens as soon as it is there.
+    drop(crate::recorder::connect(door));
+    let early = molest(door);
+    cluster.start_one(&mut job, 2, "until-told", &[]);
+    job.wait_until_all_said("looping");
+    let late = molest(door);
+    job.tell(0, "stop");
+    job.finish().expect_well();
+    drop((early, late));
+}
+
+#[test]
+fn a_replayed_handshake_gets_nothing() {
+    let (cluster, door) = agreed(2);
+    let (way, recording) = record(door);
+    let cluster = cluster.set_on(1, "DURE_ROOT", &way.to_string());
+    let mut job = cluster.start("until-told", &[]);
+    job.wait_until_all_said("looping");
+    let recording = recording.join().unwrap();
+    assert!(recording.asked.starts_with(b"DURE"), "this is a connection of the library");
+    for kind in 1u32..=4 {
+        let mut replay = recording.asked.clone();
+        replay[24..28].copy_from_slice(&kind.to_le_bytes());
+        let got = send(door, &replay);
+        assert!(
+            got.len() < recording.answered.len(),
+            "kind {kind}: {} bytes came back, {} the first time",
+            got.len(),
+            recording.answered.len()
+        );
+    }
+    job.tell(0, "stop");
+    job.finish().expect_well();
+}
