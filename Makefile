@@ -1,0 +1,52 @@
+# What people run; `make help` lists it. CI runs .ci/run, which uses the same commands.
+
+# Where `make install` puts things.
+PREFIX ?= /usr/local
+# Put before PREFIX while files are copied, for those who make packages.
+DESTDIR ?=
+
+CARGO ?= cargo
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+export PATH := $(PATH):$(HOME)/.cargo/bin
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+
+.PHONY: help demo test build install check matrix clean
+
+help: ## list these commands
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+
+demo: ## train handwritten digits on 2 processes, from C
+	@.ci/setup cc readelf
+	@bindings/capi/examples/digits/demo.sh
+
+test: ## run the tests
+	@.ci/setup cc ip pkg-config readelf
+	@$(CARGO) test --workspace --locked --no-fail-fast 2>&1 | .ci/totals
+
+build: ## build libdure.so and the program `dure`
+	@.ci/setup cc
+	@$(CARGO) build --locked --release -p dure-capi -p dure-perf
+	@ls $(TARGET)/release/libdure.so $(TARGET)/release/dure
+
+install: build ## install both, with header, pkg-config and CMake files, under PREFIX
+	@DESTDIR=$(DESTDIR) bindings/capi/install.sh $(PREFIX)
+	@install -D -m 755 $(TARGET)/release/dure $(DESTDIR)$(PREFIX)/bin/dure
+	@echo $(DESTDIR)$(PREFIX)/bin/dure
+
+check: ## format, lints, documentation
+	@.ci/setup cc
+	@$(CARGO) fmt --all --check
+	@$(CARGO) clippy --quiet --workspace --all-targets --locked -- -D warnings
+	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --workspace --no-deps --locked
+	@echo clean
+
+matrix: ## every collective, type and operation on 1 to 8 ranks, results checked (20 minutes)
+	@.ci/setup cc
+	@perftests/matrix.sh
+
+clean: ## remove what was built
+	@$(CARGO) clean
+	@rm -rf build fuzz/target fuzz/corpus fuzz/artifacts
