@@ -38,7 +38,7 @@ install: build ## install both, with header, pkg-config and CMake files, under P
 
 check: ## format, lints, documentation
 	@.ci/setup cc
-	@$(CARGO) fmt --all --check
+	@$(CARGO) fmt --all -- --check --files-with-diff
 	@$(CARGO) clippy --quiet --workspace --all-targets --locked -- -D warnings
 	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --workspace --no-deps --locked
 	@echo clean
