@@ -26,7 +26,7 @@ train() {
     local name=$1
     shift
     timeout "$LIMIT" "$program" --data "$data" --log "$logs/$name" "$@" >"$logs/$name.out" 2>&1 && return
-    cat "$logs/$name.out"
+    cat "$logs/$name.out" >&2
     die "training failed: $name"
 }
 
@@ -55,9 +55,19 @@ compare() {
         }' "$logs/1 process" "$logs/$name" || failures=$((failures + 1))
 }
 
+# A port that nobody listens on, below those that Linux gives to outgoing connections.
+free_port() {
+    local port
+    while port=$((20000 + RANDOM % 10000)); do
+        grep -qi "$(printf ':%04X ' "$port")" /proc/net/tcp /proc/net/tcp6 || break
+    done
+    echo "$port"
+}
+
 # Two ranks that start from different weights must notice. Also: ranks that were started one by one.
 refuse_different_weights() {
-    local port=$((20000 + RANDOM % 10000)) rank ranks=()
+    local port rank ranks=()
+    port=$(free_port)
     for rank in 0 1; do
         as_rank "$rank" "127.0.0.1:$port" \
             timeout "$LIMIT" "$program" --data "$data" --epochs 1 --seed "$rank" >"$logs/different.$rank" 2>&1 &
@@ -65,7 +75,7 @@ refuse_different_weights() {
     done
     for rank in 0 1; do
         if wait "${ranks[$rank]}" || ! grep -q "weights of rank 1 differ" "$logs/different.$rank"; then
-            cat "$logs/different.$rank"
+            cat "$logs"/different.* >&2
             die "rank $rank did not notice that the weights differ"
         fi
     done
@@ -73,7 +83,7 @@ refuse_different_weights() {
 
 # Two namespaces, 10.77.0.1 and 10.77.0.2, with nothing between them but a wire.
 make_namespaces() {
-    [ "$(id -u)" = 0 ] && command -v ip >/dev/null || return
+    [ "$(id -u)" = 0 ] && (need "command -v ip" iproute2) || return
     local side
     for side in 1 2; do
         ip netns add "digits-$$-$side" 2>"$logs/netns" || return

@@ -2,7 +2,7 @@
  * are summed over all processes, so that all take the same step. Handwritten digits, plain C, libdure.so.
  *
  *   digits --local 2 --data digits.csv      starts two ranks on this host
- *   mpirun -n 2 digits --data digits.csv    or any other launcher; see README.md
+ *   mpirun -n 2 digits --data digits.csv    so does any launcher that dureCommInitEnv knows; see README.md
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -55,12 +55,12 @@ struct result {
 
 __attribute__((noreturn, format(printf, 1, 2))) static void fail(const char *format, ...)
 {
+    char text[2048]; /* so that lines of several ranks do not mix */
     va_list arguments;
     va_start(arguments, format);
-    fputs("digits: ", stderr);
-    vfprintf(stderr, format, arguments);
-    fputc('\n', stderr);
+    vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
+    fprintf(stderr, "digits: %s\n", text);
     exit(EXIT_FAILURE);
 }
 
@@ -70,6 +70,12 @@ static void check(dureResult_t result, const char *call)
     if (result != dureSuccess) {
         fail("%s: %s: %s", call, dureGetErrorString(result), dureGetLastError(NULL));
     }
+}
+
+/* Before an end that all ranks come to: none may be gone while another still needs it, and be taken for dead. */
+static void leave_together(const struct job *job)
+{
+    CHECK(dureCommDestroy(job->comm));
 }
 
 static void *allocate(size_t count, size_t size)
@@ -143,6 +149,7 @@ static void share_data(struct job *job)
     struct data *data = &job->data;
     CHECK(dureBroadcast(&data->rows, &data->rows, 1, dureInt32, 0, job->comm, NULL));
     if (data->rows < TEST_EVERY) {
+        leave_together(job);
         fail("rank %d has no data to learn from", job->rank);
     }
     size_t bytes = (size_t)data->rows * COLUMNS;
@@ -230,6 +237,7 @@ static uint64_t compare_ranks(struct job *job, double loss)
     CHECK(dureAllGather(&hash, hashes, 1, dureUint64, job->comm, NULL));
     for (int rank = 1; rank < job->ranks; rank++) {
         if (hashes[rank] != hashes[0]) {
+            leave_together(job);
             fail("rank %d: the weights of rank %d differ from those of rank 0", job->rank, rank);
         }
     }
@@ -270,6 +278,7 @@ static void train(struct job *job)
     int images = training_images(&job->data);
     int steps = images / job->options.batch; /* what is left over comes in another epoch's order */
     if (steps == 0) {
+        leave_together(job);
         fail("a batch of %d is more than the %d images", job->options.batch, images);
     }
     int *order = allocate((size_t)images, sizeof *order);
@@ -301,6 +310,7 @@ static void run(const struct options *options, dureComm_t comm)
     CHECK(dureCommUserRank(comm, &job.rank));
     CHECK(dureCommCount(comm, &job.ranks));
     if (options->batch % job.ranks != 0) {
+        leave_together(&job);
         fail("a batch of %d cannot be divided among %d processes", options->batch, job.ranks);
     }
     if (job.rank == 0 && options->log && !(job.log = fopen(options->log, "w"))) {
@@ -319,7 +329,7 @@ static void run(const struct options *options, dureComm_t comm)
     }
     network_free(&job.net);
     free(job.data.row);
-    CHECK(dureCommDestroy(comm));
+    leave_together(&job);
 }
 
 /* ---- Processes --------------------------------------------------------------------------------------------------- */
@@ -429,7 +439,7 @@ static struct options parse(int argc, char **argv)
         case 'w': options.hidden = (int)number(optarg, 1, 100000); break;
         case 's': options.seed = (uint64_t)number(optarg, 0, 1L << 62); break;
         case 'l': options.log = optarg; break;
-        default: exit(2); /* getopt_long has said why */
+        default: exit(EXIT_FAILURE); /* getopt_long has said why */
         }
     }
     if (optind < argc) {
@@ -441,6 +451,7 @@ static struct options parse(int argc, char **argv)
 int main(int argc, char **argv)
 {
     struct options options = parse(argc, argv);
+    setvbuf(stdout, NULL, _IOLBF, 0); /* an epoch at a time, also into a file */
     if (options.local > 0) {
         return run_local(&options);
     }

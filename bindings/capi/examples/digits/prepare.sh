@@ -10,6 +10,7 @@ library=$build/lib
 program=$build/digits
 data=$build/digits.csv
 PATH=$PATH:$HOME/.cargo/bin
+export DURE_TIMEOUT=${DURE_TIMEOUT:-60s} # for ranks to wait for one another
 
 say() {
     printf '==> %s\n' "$*"
@@ -36,7 +37,7 @@ need() {
 build_library() {
     command -v cargo >/dev/null || die "cargo is not there: install Rust 1.95 or later (https://rustup.rs)"
     local profile=${PROFILE:-release} start=$SECONDS
-    say "building libdure.so ($profile)"
+    say "building libdure.so ($profile; the first time takes some minutes)"
     (cd "$root" && cargo build --quiet --locked --profile "$profile" -p dure-capi) || die "libdure.so does not build"
     local file=${CARGO_TARGET_DIR:-$root/target}/${profile/#dev/debug}/libdure.so
     # Programs look for the library by the name that it gives itself, not by the one that they were linked with.
