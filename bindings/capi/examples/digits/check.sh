@@ -83,7 +83,7 @@ refuse_different_weights() {
 
 # Two namespaces, 10.77.0.1 and 10.77.0.2, with nothing between them but a wire.
 make_namespaces() {
-    [ "$(id -u)" = 0 ] && (need "command -v ip" iproute2) || return
+    [ "$(id -u)" = 0 ] && "$root/.ci/setup" ip unshare || return
     local side
     for side in 1 2; do
         ip netns add "digits-$$-$side" 2>"$logs/netns" || return

@@ -1,12 +1,11 @@
 # Sourced by demo.sh and check.sh: installs what is missing, builds libdure.so and the program, gets the data.
-# Sets: root (of the repository), build (where everything goes), program, data.
+# Sets: build (where everything goes), program, data.
 #
 # PROFILE=dev builds the library without full optimisation.
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../../../.." && pwd)
 build=$root/build
-library=$build/lib
 program=$build/digits
 data=$build/digits.csv
 PATH=$PATH:$HOME/.cargo/bin
@@ -21,43 +20,34 @@ die() {
     exit 1
 }
 
-# need TEST PACKAGE...: where the test fails, installs the packages if apt is at hand and this is root.
-need() {
-    local test=$1
-    shift
-    eval "$test" >/dev/null 2>&1 && return
-    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-        say "installing $*"
-        { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -yqq --no-install-recommends "$@"; } \
-            >"$build/apt.log" 2>&1 || die "apt-get could not install $*: see $build/apt.log"
-    fi
-    eval "$test" >/dev/null 2>&1 || die "\"$test\" fails: please install $*"
-}
-
 build_library() {
-    command -v cargo >/dev/null || die "cargo is not there: install Rust 1.95 or later (https://rustup.rs)"
     local profile=${PROFILE:-release} start=$SECONDS
+    local target=${CARGO_TARGET_DIR:-$root/target}/${profile/#dev/debug}
     say "building libdure.so ($profile; the first time takes some minutes)"
     (cd "$root" && cargo build --quiet --locked --profile "$profile" -p dure-capi) || die "libdure.so does not build"
-    local file=${CARGO_TARGET_DIR:-$root/target}/${profile/#dev/debug}/libdure.so
-    # Programs look for the library by the name that it gives itself, not by the one that they were linked with.
-    local soname
-    soname=$(readelf --dynamic "$file" | sed -n 's/.*(SONAME).*\[\(.*\)\]/\1/p')
-    mkdir -p "$library"
-    ln -sf "$file" "$library/libdure.so"
-    ln -sf libdure.so "$library/$soname"
-    say "$file after $((SECONDS - start)) s"
+    "$root/bindings/capi/install.sh" "$build/prefix" "$target"
+    say "installed under $build/prefix after $((SECONDS - start)) s"
 }
 
 build_program() {
-    cc -std=c11 -O2 -Wall -Wextra -Werror -I "$root/bindings/capi/include" "$here/digits.c" "$here/network.c" \
-        -o "$program" -L "$library" "-Wl,-rpath,$library" -ldure -lm || die "digits.c does not compile"
+    cc -std=c11 -O2 -Wall -Wextra -Werror -I "$build/prefix/include" "$here/digits.c" "$here/network.c" -o "$program" \
+        -L "$build/prefix/lib" "-Wl,-rpath,$build/prefix/lib" -ldure -lm || die "digits.c does not compile"
+}
+
+need_pip() {
+    "$root/.ci/setup" python3
+    python3 -m pip --version >/dev/null 2>&1 && return
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        say "installing python3-pip"
+        { apt-get update -q && apt-get install -yq --no-install-recommends python3-pip; } >"$build/apt.log" 2>&1 || true
+    fi
+    python3 -m pip --version >/dev/null || die "please install python3-pip"
 }
 
 # The digits are a file inside the scikit-learn package, which is downloaded and not installed.
 get_data() {
     [ -s "$data" ] && return
-    need "python3 -m pip --version" python3 python3-pip
+    need_pip
     say "downloading the scikit-learn package for its handwritten digits"
     local wheel
     wheel=$(mktemp -d "$build/wheel.XXXXXX")
@@ -76,7 +66,7 @@ PYTHON
 }
 
 mkdir -p "$build"
-need "command -v cc" gcc libc6-dev
+"$root/.ci/setup" cc
 build_library
 build_program
 get_data
