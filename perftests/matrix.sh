@@ -26,9 +26,14 @@ sweep() {
     shift
     # A wrong value is status 1 as well: read what was measured before giving up.
     local status=0
-    "$dure" perf "$@" --timeout 120s --json "$file" >"$folder/$name.txt" || status=$?
+    "$dure" perf "$@" --timeout 120s --json "$file" >"$folder/$name.txt" 2>"$folder/$name.err" || status=$?
+    if [ $status -eq 2 ] && grep -q 'does not serve' "$folder/$name.err"; then
+        printf '%-44s refused\n' "$name" | tee -a "$folder/summary.txt"
+        return
+    fi
     if [ ! -s "$file" ]; then
         echo "$name: dure perf $* failed with status $status" >&2
+        cat "$folder/$name.err" >&2
         exit 1
     fi
     found=$(sed -n 's/^# Out of bounds values : \([0-9]*\) .*/\1/p' "$folder/$name.txt")

@@ -73,28 +73,28 @@ pub(crate) fn merged(reports: &[Report]) -> Histogram<u64> {
 
 /// Brings the reports of all ranks to rank 0, in order of rank; the others get none.
 pub(crate) fn gather(comm: &Communicator, mine: &Report) -> dure::Result<Option<Vec<Report>>> {
-    let bytes = mine.encode();
+    let mut bytes = mine.encode();
     let mut lengths = vec![0_u64; comm.size() as usize];
     comm.all_gather(&[bytes.len() as u64], &mut lengths)?;
-    let counts: Vec<usize> =
-        lengths.iter().map(|length| usize::try_from(*length).expect("reports are short")).collect();
-    let mut all = vec![0_u8; if comm.rank() == 0 { counts.iter().sum() } else { 0 }];
-    comm.gather_v(&bytes, (comm.rank() == 0).then_some((&mut all[..], &counts[..])), 0)?;
-    if comm.rank() != 0 {
+    // Padded to the longest: an algorithm that was asked for by name may serve equal blocks only.
+    let longest = lengths.iter().max().copied().expect("there is at least one rank");
+    let longest = usize::try_from(longest).expect("reports are short");
+    bytes.resize(longest, 0);
+    let is_root = comm.rank() == 0;
+    let mut all = vec![0_u8; if is_root { longest * lengths.len() } else { 0 }];
+    comm.gather(&bytes, is_root.then_some(&mut all[..]), 0)?;
+    if !is_root {
         return Ok(None);
     }
-    let mut rest = &all[..];
-    let next = |(rank, count): (u32, &usize)| {
-        let (report, others) = rest.split_at(*count);
-        rest = others;
+    let decode = |(rank, report): (u32, &[u8])| {
         Report::decode(report).ok_or_else(|| {
             let text = format!(
-                "the report of rank {rank} cannot be read: gather-v does not give what was sent"
+                "the report of rank {rank} cannot be read: gather does not give what was sent"
             );
             dure::Error::new(ErrorKind::Internal, text)
         })
     };
-    (0..).zip(&counts).map(next).collect::<dure::Result<Vec<_>>>().map(Some)
+    (0..).zip(all.chunks_exact(longest)).map(decode).collect::<dure::Result<Vec<_>>>().map(Some)
 }
 
 impl Report {
