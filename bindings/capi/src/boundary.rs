@@ -56,7 +56,10 @@ pub(crate) fn guard<R>(body: impl FnOnce() -> Result<R>) -> Result<R> {
 }
 
 fn panicked(payload: &(dyn Any + Send)) -> Error {
-    let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let text = payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str));
     Error::internal(format!("a panic: {}", text.unwrap_or("without a text")))
 }
 
@@ -105,7 +108,10 @@ mod tests {
         let reached = boundary(|| -> Result<()> { panic!("planted {}", 7) });
         assert_eq!(reached, code::INTERNAL_ERROR);
         assert_eq!(last_text(), "a panic: planted 7 (Internal)");
-        assert_eq!(boundary(|| -> Result<()> { std::panic::panic_any(7_u8) }), code::INTERNAL_ERROR);
+        assert_eq!(
+            boundary(|| -> Result<()> { std::panic::panic_any(7_u8) }),
+            code::INTERNAL_ERROR
+        );
         assert_eq!(last_text(), "a panic: without a text (Internal)");
     }
 

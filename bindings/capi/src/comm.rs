@@ -1,6 +1,9 @@
 //! What hangs on a `dureComm_t`.
 
-#![allow(clippy::disallowed_types, reason = "tables that calls look into, and change when something is made or ended")]
+#![allow(
+    clippy::disallowed_types,
+    reason = "tables that calls look into, and change when something is made or ended"
+)]
 
 use std::collections::{HashMap, VecDeque};
 use std::ffi::CString;
@@ -92,7 +95,6 @@ impl Comm {
         }
         let error = outcome.as_ref().err().cloned();
         let kept = self.connection.get_or_init(|| outcome);
-        self.deferred.store(false, Ordering::Release);
         if let (Ok(communicator), true) = (kept, self.aborted.load(Ordering::SeqCst)) {
             communicator.abort();
             self.drop_out();
@@ -103,6 +105,11 @@ impl Comm {
     /// Says that the ranks meet when the group ends.
     pub(crate) fn defer(&self) {
         self.deferred.store(true, Ordering::Release);
+    }
+
+    /// Says that the group has ended, and the ranks meet now.
+    pub(crate) fn begin(&self) {
+        self.deferred.store(false, Ordering::Release);
     }
 
     /// The communicator, once the ranks have met.
@@ -127,7 +134,9 @@ impl Comm {
     pub(crate) fn open(&self) -> Result<&Arc<Communicator>> {
         if self.left.load(Ordering::Acquire) {
             self.communicator()?;
-            return Err(Error::invalid_usage("comm was finalized: only dureCommDestroy may follow"));
+            return Err(Error::invalid_usage(
+                "comm was finalized: only dureCommDestroy may follow",
+            ));
         }
         self.communicator()
     }
@@ -154,7 +163,8 @@ impl Comm {
             return Ok(());
         }
         let flushed = communicator.synchronize();
-        flushed.and(self.family.leave(Arc::clone(communicator)))
+        let left = self.family.leave(Arc::clone(communicator));
+        flushed.and(left)
     }
 
     /// Leaves before it is destroyed, if it has not left, and if its ranks have met at all.
@@ -171,7 +181,9 @@ impl Comm {
     /// `InvalidUsage`.
     pub(crate) fn check_not_deferred(&self) -> Result<()> {
         if self.deferred.load(Ordering::Acquire) {
-            return Err(Error::invalid_usage("comm is made when the group ends: call dureGroupEnd first"));
+            return Err(Error::invalid_usage(
+                "comm is made when the group ends: call dureGroupEnd first",
+            ));
         }
         Ok(())
     }

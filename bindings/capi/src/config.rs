@@ -38,15 +38,19 @@ impl Settings {
     pub(crate) fn new(base: Config, fields: Fields) -> Result<Self> {
         let mut config = base;
         if let Some(transports) = fields.net_name {
-            config.transport = Config::from_pairs([("DURE_TRANSPORT", transports)]).map_err(in_field("netName"))?.transport;
+            config.transport = Config::from_pairs([("DURE_TRANSPORT", transports)])
+                .map_err(in_field("netName"))?
+                .transport;
         }
         if let Some(algorithms) = fields.algo {
-            config.algo = Config::from_pairs([("DURE_ALGO", algorithms)]).map_err(in_field("algo"))?.algo;
+            config.algo =
+                Config::from_pairs([("DURE_ALGO", algorithms)]).map_err(in_field("algo"))?.algo;
         }
         if let Some(timeout) = fields.timeout_ms {
             config.timeout = Duration::from_millis(u64::from(positive("timeoutMs", timeout)?));
         }
-        config.deterministic = flag("deterministic", fields.deterministic)?.unwrap_or(config.deterministic);
+        config.deterministic =
+            flag("deterministic", fields.deterministic)?.unwrap_or(config.deterministic);
         config.check = flag("check", fields.check)?.unwrap_or(config.check);
         if let Some(lanes) = fields.lanes {
             config.lanes = Some(positive("lanes", lanes)?);
@@ -58,7 +62,11 @@ impl Settings {
             let bytes = positive("slotBytes", bytes)?;
             config.slot_bytes = usize::try_from(bytes).expect("addresses have 32 bits at least");
         }
-        Ok(Self { config, blocking: flag("blocking", fields.blocking)?.unwrap_or(true), name: fields.comm_name })
+        Ok(Self {
+            config,
+            blocking: flag("blocking", fields.blocking)?.unwrap_or(true),
+            name: fields.comm_name,
+        })
     }
 }
 
@@ -75,7 +83,9 @@ pub(crate) fn flag(field: &str, value: Option<c_int>) -> Result<Option<bool>> {
         None => Ok(None),
         Some(0) => Ok(Some(false)),
         Some(1) => Ok(Some(true)),
-        Some(other) => Err(Error::invalid_argument(format!("config->{field} is {other} (allowed: 0, 1)"))),
+        Some(other) => {
+            Err(Error::invalid_argument(format!("config->{field} is {other} (allowed: 0, 1)")))
+        }
     }
 }
 
@@ -84,10 +94,9 @@ pub(crate) fn flag(field: &str, value: Option<c_int>) -> Result<Option<bool>> {
 /// # Errors
 /// `InvalidArgument`.
 pub(crate) fn positive(field: &str, value: c_int) -> Result<u32> {
-    u32::try_from(value)
-        .ok()
-        .filter(|value| *value > 0)
-        .ok_or_else(|| Error::invalid_argument(format!("config->{field} is {value} (allowed: 1 or more)")))
+    u32::try_from(value).ok().filter(|value| *value > 0).ok_or_else(|| {
+        Error::invalid_argument(format!("config->{field} is {value} (allowed: 1 or more)"))
+    })
 }
 
 #[cfg(test)]
@@ -117,7 +126,8 @@ mod tests {
             algo: Some("allreduce:ring".to_owned()),
         };
         let settings = Settings::new(Config::default(), fields).unwrap();
-        let text = Config::from_pairs([("DURE_TRANSPORT", "tcp"), ("DURE_ALGO", "allreduce:ring")]).unwrap();
+        let text = Config::from_pairs([("DURE_TRANSPORT", "tcp"), ("DURE_ALGO", "allreduce:ring")])
+            .unwrap();
         let expected = text
             .timeout(Duration::from_millis(1500))
             .deterministic(true)
@@ -132,8 +142,14 @@ mod tests {
     #[test]
     fn wrong_fields_are_named() {
         let of = |fields| Settings::new(Config::default(), fields).unwrap_err().what;
-        assert_eq!(of(Fields { blocking: Some(2), ..Fields::default() }), "config->blocking is 2 (allowed: 0, 1)");
-        assert_eq!(of(Fields { slots: Some(0), ..Fields::default() }), "config->slots is 0 (allowed: 1 or more)");
+        assert_eq!(
+            of(Fields { blocking: Some(2), ..Fields::default() }),
+            "config->blocking is 2 (allowed: 0, 1)"
+        );
+        assert_eq!(
+            of(Fields { slots: Some(0), ..Fields::default() }),
+            "config->slots is 0 (allowed: 1 or more)"
+        );
         let text = of(Fields { net_name: Some("smoke".to_owned()), ..Fields::default() });
         assert!(text.starts_with("config->netName: ") && text.contains("tcp"), "{text}");
     }

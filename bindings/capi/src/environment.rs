@@ -23,9 +23,9 @@ fn read() -> Result<Config> {
 
 /// C programs have no subscriber of ours: log to standard error.
 fn log(filter: &str) -> Result<()> {
-    let filter = EnvFilter::builder()
-        .parse(filter)
-        .map_err(|error| Error::invalid_argument(format!("DURE_LOG=\"{filter}\"")).because(error))?;
+    let filter = EnvFilter::builder().parse(filter).map_err(|error| {
+        Error::invalid_argument(format!("DURE_LOG=\"{filter}\"")).because(error)
+    })?;
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -27,7 +27,8 @@ struct Members {
 /// Makes a rank a member of the family of its communicator, before it meets the other ranks.
 pub(crate) fn join(key: &[u8]) -> Arc<Family> {
     static FAMILIES: OnceLock<Mutex<HashMap<Vec<u8>, Weak<Family>>>> = OnceLock::new();
-    let mut families = FAMILIES.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+    let mut families =
+        FAMILIES.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
     families.retain(|_, family| family.strong_count() > 0);
     let family = families.get(key).and_then(Weak::upgrade).unwrap_or_default();
     families.insert(key.to_vec(), Arc::downgrade(&family));
@@ -74,7 +75,9 @@ fn finalize(ranks: &[Arc<Communicator>]) -> Result<()> {
         let threads: Vec<_> = others.iter().map(start).collect();
         let mut result = last.finalize();
         for thread in threads {
-            let theirs = thread.join().unwrap_or_else(|_| Err(Error::internal("a rank panicked when it left")));
+            let theirs = thread
+                .join()
+                .unwrap_or_else(|_| Err(Error::internal("a rank panicked when it left")));
             result = result.and(theirs);
         }
         result

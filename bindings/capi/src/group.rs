@@ -98,7 +98,11 @@ pub(crate) fn fail(error: &Error) {
 ///
 /// # Errors
 /// The call's.
-pub(crate) fn submit(comm: &Arc<Comm>, stream: Option<Arc<Stream>>, request: Request) -> Result<()> {
+pub(crate) fn submit(
+    comm: &Arc<Comm>,
+    stream: Option<Arc<Stream>>,
+    request: Request,
+) -> Result<()> {
     let alone = GROUP.with_borrow_mut(|group| {
         if group.depth == 0 {
             return Ok(Some((stream, request)));
@@ -114,14 +118,22 @@ pub(crate) fn submit(comm: &Arc<Comm>, stream: Option<Arc<Stream>>, request: Req
 }
 
 impl Group {
-    fn add(&mut self, comm: &Arc<Comm>, stream: Option<Arc<Stream>>, request: Request) -> Result<()> {
-        let Some(batch) = self.batches.iter_mut().find(|batch| Arc::ptr_eq(&batch.comm, comm)) else {
+    fn add(
+        &mut self,
+        comm: &Arc<Comm>,
+        stream: Option<Arc<Stream>>,
+        request: Request,
+    ) -> Result<()> {
+        let Some(batch) = self.batches.iter_mut().find(|batch| Arc::ptr_eq(&batch.comm, comm))
+        else {
             self.batches.push(Batch { comm: Arc::clone(comm), stream, requests: vec![request] });
             return Ok(());
         };
         // All calls of a batch begin together, and a stream says when that may be: one batch cannot wait for two.
         if batch.stream.as_ref().map(Arc::as_ptr) != stream.as_ref().map(Arc::as_ptr) {
-            return Err(Error::invalid_usage("the calls of a group on one communicator must name the same stream"));
+            return Err(Error::invalid_usage(
+                "the calls of a group on one communicator must name the same stream",
+            ));
         }
         batch.requests.push(request);
         Ok(())
@@ -194,6 +206,9 @@ fn spawn(comm: Option<Arc<Comm>>, meeting: Meeting) -> Result<JoinHandle<Result<
 fn make_all(jobs: Vec<Job>) -> Result<Done> {
     let start = |job: Job| {
         let waits = job.is_blocking();
+        if let Some(comm) = &job.comm {
+            comm.begin();
+        }
         (job.place, waits, spawn(job.comm, job.meeting))
     };
     let started: Vec<_> = jobs.into_iter().map(start).collect();
@@ -202,8 +217,9 @@ fn make_all(jobs: Vec<Job>) -> Result<Done> {
     let mut places = Vec::new();
     for (place, waits, thread) in started {
         let panicked = |_| Err(Error::internal("a thread that made a rank panicked"));
-        let made = thread.and_then(|thread| if waits { thread.join().unwrap_or_else(panicked) } else { Ok(()) });
-        result = made.and_then(|()| result);
+        let made = thread
+            .and_then(|thread| if waits { thread.join().unwrap_or_else(panicked) } else { Ok(()) });
+        result = made.and(result);
         places.push(place);
     }
     if result.is_err() {
@@ -217,7 +233,8 @@ fn discard(jobs: Vec<Job>) {
     for Job { place, comm, .. } in jobs {
         if let Some(comm) = comm {
             // The group's error says why; this only tells whoever holds the object.
-            let _ = comm.met(Err(Error::invalid_usage("the group that was to make comm was not run")));
+            let _ =
+                comm.met(Err(Error::invalid_usage("the group that was to make comm was not run")));
         }
         place.abandon();
     }
@@ -243,7 +260,8 @@ fn run(batches: Vec<Batch>) -> Result<()> {
     let mut result = Ok(());
     for (comm, operation) in &started {
         if let Some(operation) = operation {
-            let done = comm.communicator()?.wait(operation).inspect_err(|error| drop(comm.note(error)));
+            let done =
+                comm.communicator()?.wait(operation).inspect_err(|error| drop(comm.note(error)));
             result = result.and(done);
         }
     }

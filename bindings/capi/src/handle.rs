@@ -4,7 +4,10 @@
 //! that a handle points to outlives what it stands for. It is emptied when it is destroyed, and used again only after
 //! [`QUARANTINE`] others: a stale handle is an error for a long time, and memory stays bounded.
 
-#![allow(clippy::disallowed_types, reason = "taken for the time of a clone, by whoever uses the handle")]
+#![allow(
+    clippy::disallowed_types,
+    reason = "taken for the time of a clone, by whoever uses the handle"
+)]
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -59,7 +62,11 @@ impl<T: Kind> Handle<T> {
     /// # Errors
     /// `InvalidArgument` when it was destroyed.
     pub(crate) fn get(&self) -> Result<Arc<T>> {
-        self.object.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or_else(Self::destroyed)
+        self.object
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+            .ok_or_else(Self::destroyed)
     }
 
     /// The object, for the last time.
@@ -67,7 +74,12 @@ impl<T: Kind> Handle<T> {
     /// # Errors
     /// `InvalidArgument` when it was destroyed before.
     pub(crate) fn take(&'static self) -> Result<Arc<T>> {
-        let object = self.object.lock().unwrap_or_else(PoisonError::into_inner).take().ok_or_else(Self::destroyed)?;
+        let object = self
+            .object
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+            .ok_or_else(Self::destroyed)?;
         T::graveyard().lock().unwrap_or_else(PoisonError::into_inner).push_back(self);
         Ok(object)
     }

@@ -10,7 +10,10 @@ use dure::{Dtype, Error, Result};
 /// `InvalidArgument`.
 pub(crate) fn dtype(number: c_int) -> Result<Dtype> {
     u32::try_from(number).ok().and_then(Dtype::from_number).ok_or_else(|| {
-        Error::invalid_argument(format!("datatype {number} is none (allowed: 0 to {})", Dtype::ALL.len() - 1))
+        Error::invalid_argument(format!(
+            "datatype {number} is none (allowed: 0 to {})",
+            Dtype::ALL.len() - 1
+        ))
     })
 }
 
@@ -20,7 +23,10 @@ pub(crate) fn dtype(number: c_int) -> Result<Dtype> {
 /// `InvalidArgument`.
 pub(crate) fn rank(argument: &str, number: c_int, size: u32) -> Result<u32> {
     u32::try_from(number).ok().filter(|rank| *rank < size).ok_or_else(|| {
-        Error::invalid_argument(format!("{argument} {number} is not a rank (allowed: 0 to {})", size - 1))
+        Error::invalid_argument(format!(
+            "{argument} {number} is not a rank (allowed: 0 to {})",
+            size - 1
+        ))
     })
 }
 
@@ -29,10 +35,11 @@ pub(crate) fn rank(argument: &str, number: c_int, size: u32) -> Result<u32> {
 /// # Errors
 /// `InvalidArgument`.
 pub(crate) fn size(argument: &str, number: c_int) -> Result<u32> {
-    u32::try_from(number)
-        .ok()
-        .filter(|size| *size > 0)
-        .ok_or_else(|| Error::invalid_argument(format!("{argument} {number} is not a number of ranks (allowed: 1 or more)")))
+    u32::try_from(number).ok().filter(|size| *size > 0).ok_or_else(|| {
+        Error::invalid_argument(format!(
+            "{argument} {number} is not a number of ranks (allowed: 1 or more)"
+        ))
+    })
 }
 
 /// Bytes of `count` elements for each of `blocks` ranks. No memory is longer than the half of the address space.
@@ -40,10 +47,14 @@ pub(crate) fn size(argument: &str, number: c_int) -> Result<u32> {
 /// # Errors
 /// `InvalidArgument`.
 pub(crate) fn bytes(argument: &str, count: usize, blocks: u32, dtype: Dtype) -> Result<usize> {
-    let total = usize::try_from(blocks).ok().and_then(|blocks| count.checked_mul(blocks)?.checked_mul(dtype.size()));
+    let total = usize::try_from(blocks)
+        .ok()
+        .and_then(|blocks| count.checked_mul(blocks)?.checked_mul(dtype.size()));
     total.filter(|total| isize::try_from(*total).is_ok()).ok_or_else(|| {
         let each = if blocks == 1 { String::new() } else { format!(" for each of {blocks} ranks") };
-        Error::invalid_argument(format!("{argument} {count} of {dtype}{each} is more than memory can hold"))
+        Error::invalid_argument(format!(
+            "{argument} {count} of {dtype}{each} is more than memory can hold"
+        ))
     })
 }
 
@@ -58,7 +69,10 @@ mod tests {
         assert!(dtype(-1).unwrap_err().what.contains("allowed"));
         assert_eq!(rank("root", 3, 4).unwrap(), 3);
         assert_eq!(rank("root", 4, 4).unwrap_err().what, "root 4 is not a rank (allowed: 0 to 3)");
-        assert_eq!(rank("peer", -1, 4).unwrap_err().what, "peer -1 is not a rank (allowed: 0 to 3)");
+        assert_eq!(
+            rank("peer", -1, 4).unwrap_err().what,
+            "peer -1 is not a rank (allowed: 0 to 3)"
+        );
         assert!(size("nranks", 0).unwrap_err().what.starts_with("nranks 0"));
     }
 

@@ -50,9 +50,10 @@ impl Operations {
         // One counter for the process, so that an operation given to another communicator is recognised.
         static NEXT: AtomicI32 = AtomicI32::new(FIRST_DYNAMIC);
         let take = |next: c_int| (next < BIT_AND).then_some(next + 1);
-        let number = NEXT
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
-            .map_err(|_| Error::invalid_usage("two billion reductions were made: no number is left"))?;
+        let number =
+            NEXT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).map_err(|_| {
+                Error::invalid_usage("two billion reductions were made: no number is left")
+            })?;
         self.made.insert(number, made);
         Ok(number)
     }
@@ -62,7 +63,9 @@ impl Operations {
     /// # Errors
     /// `InvalidUsage` when the numbers are used up.
     pub(crate) fn next_custom(&mut self) -> Result<u16> {
-        let full = || Error::invalid_usage("a communicator has at most 65535 custom reductions in its life");
+        let full = || {
+            Error::invalid_usage("a communicator has at most 65535 custom reductions in its life")
+        };
         self.customs = self.customs.checked_add(1).ok_or_else(full)?;
         Ok(self.customs)
     }
@@ -73,7 +76,9 @@ impl Operations {
     /// `InvalidArgument` when it is none.
     pub(crate) fn remove(&mut self, number: c_int) -> Result<()> {
         if (0..FIRST_DYNAMIC).contains(&number) || (BIT_AND..=BIT_XOR).contains(&number) {
-            return Err(Error::invalid_argument(format!("op {number} is built in and cannot be destroyed")));
+            return Err(Error::invalid_argument(format!(
+                "op {number} is built in and cannot be destroyed"
+            )));
         }
         self.made.remove(&number).map(drop).ok_or_else(|| unknown(number))
     }
@@ -90,7 +95,9 @@ impl Operations {
             3 => ReduceOp::Min,
             4 => ReduceOp::Avg,
             BIT_AND | BIT_OR | BIT_XOR if dtype.is_float() => {
-                let text = format!("bitwise op {number:#x} is not defined on datatype {dtype} (allowed: integers)");
+                let text = format!(
+                    "bitwise op {number:#x} is not defined on datatype {dtype} (allowed: integers)"
+                );
                 return Err(Error::invalid_argument(text));
             }
             BIT_AND => ReduceOp::BitAnd,
@@ -98,7 +105,8 @@ impl Operations {
             BIT_XOR => ReduceOp::BitXor,
             _ => match self.made.get(&number).ok_or_else(|| unknown(number))? {
                 Made::PreMulSum(its, _) if *its != dtype => {
-                    let text = format!("op {number} was made for datatype {its} and is used on {dtype}");
+                    let text =
+                        format!("op {number} was made for datatype {its} and is used on {dtype}");
                     return Err(Error::invalid_argument(text));
                 }
                 Made::PreMulSum(_, Factor::Now(factor)) => ReduceOp::PreMulSum(*factor),
@@ -123,22 +131,29 @@ mod tests {
     #[test]
     fn built_in_operations_have_nccls_numbers() {
         let none = Operations::default();
-        let names: Vec<_> = (0..5).map(|number| none.find(number, Dtype::F32).unwrap().name()).collect();
+        let names: Vec<_> =
+            (0..5).map(|number| none.find(number, Dtype::F32).unwrap().name()).collect();
         assert_eq!(names, ["sum", "prod", "max", "min", "avg"]);
         assert!(none.find(BIT_OR, Dtype::F32).unwrap_err().what.contains("integers"));
         assert_eq!(none.find(BIT_OR, Dtype::Int8).unwrap().name(), "bor");
         for number in [-1, 5, 0x7fff_fff3] {
-            assert!(none.find(number, Dtype::Int8).unwrap_err().what.contains("allowed"), "{number}");
+            assert!(
+                none.find(number, Dtype::Int8).unwrap_err().what.contains("allowed"),
+                "{number}"
+            );
         }
     }
 
     #[test]
     fn made_operations_belong_to_their_communicator_and_type() {
         let (mut ours, theirs) = (Operations::default(), Operations::default());
-        let number = ours.add(Made::PreMulSum(Dtype::F32, Factor::Now(Scalar::Float(0.5)))).unwrap();
+        let number =
+            ours.add(Made::PreMulSum(Dtype::F32, Factor::Now(Scalar::Float(0.5)))).unwrap();
         assert!(number >= FIRST_DYNAMIC);
         assert_eq!(ours.find(number, Dtype::F32).unwrap().name(), "mulsum");
-        assert!(ours.find(number, Dtype::F64).unwrap_err().what.contains("made for datatype float"));
+        assert!(
+            ours.find(number, Dtype::F64).unwrap_err().what.contains("made for datatype float")
+        );
         assert!(theirs.find(number, Dtype::F32).is_err());
         ours.remove(number).unwrap();
         assert!(ours.remove(number).is_err() && ours.find(number, Dtype::F32).is_err());

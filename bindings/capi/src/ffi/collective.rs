@@ -49,7 +49,11 @@ extern "C" fn dureReduce(
         Ok(Request {
             action: Action::Collective(Collective::Reduce { root: Rank(root) }, count as u64),
             input: call.reads("sendbuff", sendbuff, length)?,
-            output: call.writes("recvbuff", recvbuff, if root == call.me() { length } else { 0 })?,
+            output: call.writes(
+                "recvbuff",
+                recvbuff,
+                if root == call.me() { length } else { 0 },
+            )?,
             dtype,
             op: call.op(op, dtype)?,
         })
@@ -70,7 +74,11 @@ extern "C" fn dureReduceScatter(
         let dtype = dtype(datatype)?;
         Ok(Request {
             action: Action::Collective(Collective::ReduceScatter, recvcount as u64),
-            input: call.reads("sendbuff", sendbuff, bytes("recvcount", recvcount, call.size(), dtype)?)?,
+            input: call.reads(
+                "sendbuff",
+                sendbuff,
+                bytes("recvcount", recvcount, call.size(), dtype)?,
+            )?,
             output: call.writes("recvbuff", recvbuff, bytes("recvcount", recvcount, 1, dtype)?)?,
             dtype,
             op: call.op(op, dtype)?,
@@ -129,7 +137,8 @@ extern "C" fn dureAllGather(
     call(comm, stream, |call| {
         let dtype = dtype(datatype)?;
         let input = call.reads("sendbuff", sendbuff, bytes("sendcount", sendcount, 1, dtype)?)?;
-        let output = call.writes("recvbuff", recvbuff, bytes("sendcount", sendcount, call.size(), dtype)?)?;
+        let output =
+            call.writes("recvbuff", recvbuff, bytes("sendcount", sendcount, call.size(), dtype)?)?;
         Ok(plain(Action::Collective(Collective::AllGather, sendcount as u64), input, output, dtype))
     })
 }
@@ -168,7 +177,8 @@ extern "C" fn dureGather(
         let whole = bytes("count", count, call.size(), dtype)?;
         let action = Action::Collective(Collective::Gather { root: Rank(root) }, count as u64);
         let input = call.reads("sendbuff", sendbuff, bytes("count", count, 1, dtype)?)?;
-        let output = call.writes("recvbuff", recvbuff, if root == call.me() { whole } else { 0 })?;
+        let output =
+            call.writes("recvbuff", recvbuff, if root == call.me() { whole } else { 0 })?;
         Ok(plain(action, input, output, dtype))
     })
 }

@@ -39,7 +39,12 @@ extern "C" fn dureGetUniqueId(unique_id: Out<RawUniqueId>) -> c_int {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn dureCommInitRank(comm: Out<CommPtr>, nranks: c_int, comm_id: RawUniqueId, rank: c_int) -> c_int {
+extern "C" fn dureCommInitRank(
+    comm: Out<CommPtr>,
+    nranks: c_int,
+    comm_id: RawUniqueId,
+    rank: c_int,
+) -> c_int {
     boundary(|| init_rank(comm, nranks, comm_id, ("rank", rank), ConfigPtr::NONE))
 }
 
@@ -66,7 +71,9 @@ extern "C" fn dureCommInitRankScalable(
     boundary(|| {
         let size = number::size("nranks", nranks)?;
         let ids = u32::try_from(n_id).ok().filter(|ids| (1..=size).contains(ids));
-        ids.ok_or_else(|| Error::invalid_argument(format!("nId is {n_id} (allowed: 1 to {nranks})")))?;
+        ids.ok_or_else(|| {
+            Error::invalid_argument(format!("nId is {n_id} (allowed: 1 to {nranks})"))
+        })?;
         // The ranks meet in a tree below the first id's process, which several ids would not make flatter.
         let first = comm_ids.read("commIds", 1)?[0];
         init_rank(newcomm, nranks, first, ("myrank", myrank), config)
@@ -86,7 +93,8 @@ fn init_rank(
     let id = UniqueId(id.internal);
     id.validate()?;
     let settings = config.over(environment::config()?)?;
-    let builder = Communicator::builder().rank(rank, size).meet_at(id).config(settings.config.clone());
+    let builder =
+        Communicator::builder().rank(rank, size).meet_at(id).config(settings.config.clone());
     let comm = Comm::new(settings, id.0.to_vec());
     group::make(Job {
         place: place.into(),
@@ -106,7 +114,8 @@ extern "C" fn dureCommInitEnv(comm: Out<CommPtr>, config: ConfigPtr) -> c_int {
                  srun), or set DURE_ROOT, DURE_RANK and DURE_SIZE",
             )
         })?;
-        let mut builder = Communicator::builder().rank(launch.rank, launch.size).config(settings.config.clone());
+        let mut builder =
+            Communicator::builder().rank(launch.rank, launch.size).config(settings.config.clone());
         let mut key = unique_key("launch");
         if let Some(id) = launch.unique_id()? {
             builder = builder.meet_at(id);
@@ -133,15 +142,18 @@ extern "C" fn dureCommInitAll(comm: Out<CommPtr>, ndev: c_int, devlist: Array<c_
         let size = number::size("ndev", ndev)?;
         let count = usize::try_from(size).expect("addresses have 32 bits at least");
         if !devlist.is_null()
-            && let Some(device) = devlist.read("devlist", count)?.iter().find(|device| **device != HOST)
+            && let Some(device) =
+                devlist.read("devlist", count)?.iter().find(|device| **device != HOST)
         {
-            let text = format!("devlist names device {device}, which is none (allowed: {HOST}, the host)");
+            let text =
+                format!("devlist names device {device}, which is none (allowed: {HOST}, the host)");
             return Err(Error::invalid_argument(text));
         }
         let settings = Settings::new(environment::config()?, Fields::default())?;
         let communicators = Communicator::init_all(size, &settings.config)?;
         let key = unique_key("all");
-        let comms: Vec<_> = communicators.iter().map(|_| Comm::new(settings.clone(), key.clone())).collect();
+        let comms: Vec<_> =
+            communicators.iter().map(|_| Comm::new(settings.clone(), key.clone())).collect();
         for ((index, communicator), its) in communicators.into_iter().enumerate().zip(comms) {
             its.met(Ok(communicator))?;
             comm.at(index).place("comm")?.set(CommPtr::new(its));
@@ -165,7 +177,9 @@ extern "C" fn dureCommSplit(
             let color = match color {
                 NO_COLOR => None,
                 _ => Some(u32::try_from(color).map_err(|_| {
-                    let text = format!("color {color} (allowed: 0 and up, or DURE_SPLIT_NOCOLOR, which is -1)");
+                    let text = format!(
+                        "color {color} (allowed: 0 and up, or DURE_SPLIT_NOCOLOR, which is -1)"
+                    );
                     Error::invalid_argument(text)
                 })?),
             };
@@ -173,7 +187,9 @@ extern "C" fn dureCommSplit(
             let settings = child_settings(parent, config)?;
             let theirs = settings.config.clone();
             let child = parent.child_key("split");
-            let child = color.map(|color| Comm::new(settings, [child, format!(" {color}").into_bytes()].concat()));
+            let child = color.map(|color| {
+                Comm::new(settings, [child, format!(" {color}").into_bytes()].concat())
+            });
             group::make(Job {
                 place: place.into(),
                 comm: child,
@@ -197,7 +213,8 @@ extern "C" fn dureCommDup(comm: CommPtr, newcomm: Out<CommPtr>) -> c_int {
         |parent| {
             let place = newcomm.place("newcomm")?;
             let communicator = Arc::clone(parent.open()?);
-            let child = Comm::new(child_settings(parent, ConfigPtr::NONE)?, parent.child_key("dup"));
+            let child =
+                Comm::new(child_settings(parent, ConfigPtr::NONE)?, parent.child_key("dup"));
             group::make(Job {
                 place: place.into(),
                 comm: Some(child),
@@ -221,22 +238,33 @@ extern "C" fn dureCommShrink(
         |parent| {
             let place = newcomm.place("newcomm")?;
             if !(SHRINK_DEFAULT..=SHRINK_ABORT).contains(&shrink_flags) {
-                let text = format!("shrinkFlags {shrink_flags} (allowed: 0, DURE_SHRINK_ABORT, which is 1)");
+                let text = format!(
+                    "shrinkFlags {shrink_flags} (allowed: 0, DURE_SHRINK_ABORT, which is 1)"
+                );
                 return Err(Error::invalid_argument(text));
             }
             let communicator = Arc::clone(parent.communicator()?);
             let size = communicator.size();
-            let count = usize::try_from(exclude_ranks_count).ok().filter(|_| number::rank("", exclude_ranks_count, size).is_ok());
+            let count = usize::try_from(exclude_ranks_count)
+                .ok()
+                .filter(|_| number::rank("", exclude_ranks_count, size).is_ok());
             let count = count.filter(|count| *count > 0).ok_or_else(|| {
-                let text = format!("excludeRanksCount is {exclude_ranks_count} (allowed: 1 to {})", size - 1);
+                let text = format!(
+                    "excludeRanksCount is {exclude_ranks_count} (allowed: 1 to {})",
+                    size - 1
+                );
                 Error::invalid_argument(text)
             })?;
             let excluded = exclude_ranks_list.read("excludeRanksList", count)?;
-            let excluded: Vec<u32> =
-                excluded.into_iter().map(|rank| number::rank("excluded rank", rank, size)).collect::<Result<_>>()?;
+            let excluded: Vec<u32> = excluded
+                .into_iter()
+                .map(|rank| number::rank("excluded rank", rank, size))
+                .collect::<Result<_>>()?;
             let settings = child_settings(parent, config)?;
             if settings.config != parent.settings.config {
-                return Err(Error::invalid_usage("a communicator made by shrinking keeps the settings of the old one"));
+                return Err(Error::invalid_usage(
+                    "a communicator made by shrinking keeps the settings of the old one",
+                ));
             }
             if shrink_flags == SHRINK_ABORT {
                 communicator.abort();
@@ -312,7 +340,11 @@ extern "C" fn dureCommDevice(comm: CommPtr, device: Out<c_int>) -> c_int {
     ask(comm, ("device", device), |_| HOST)
 }
 
-fn ask(comm: CommPtr, (argument, out): (&str, Out<c_int>), answer: impl FnOnce(&Communicator) -> c_int) -> c_int {
+fn ask(
+    comm: CommPtr,
+    (argument, out): (&str, Out<c_int>),
+    answer: impl FnOnce(&Communicator) -> c_int,
+) -> c_int {
     boundary_on(
         || comm.get(),
         |comm| {

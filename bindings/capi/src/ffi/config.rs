@@ -39,7 +39,8 @@ macro_rules! config {
         }
 
         impl RawConfig {
-            const OPEN: Self = Self { size: 0, magic: MAGIC, version: 0, $( $field: Open::UNSET, )+ };
+            const OPEN: Self =
+                Self { size: 0, magic: MAGIC, version: 0, $( $field: Open::UNSET, )+ };
             /// Where each field ends.
             const ENDS: &[usize] = &[$( offset_of!(Self, $field) + size_of::<$type>(), )+];
             /// Name and offset of each field.
@@ -73,6 +74,15 @@ config! {
     algo: *const c_char,
 }
 
+/// How every structure begins that may grow.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+struct Head {
+    size: usize,
+    magic: c_uint,
+    _version: c_uint,
+}
+
 /// A `const dureConfig_t*`, or null for no settings.
 #[derive(Clone, Copy, Debug)]
 #[repr(transparent)]
@@ -98,20 +108,21 @@ impl ConfigPtr {
 
     /// A copy of the structure: of the fields that both the caller and this library know.
     fn read(self) -> Result<RawConfig> {
-        let mut copy = RawConfig::OPEN;
-        // SAFETY: the caller in C promised a structure that the initializer made, which begins with these two words.
-        copy.size = unsafe { (&raw const (*self.0).size).read_unaligned() };
-        // SAFETY: as above.
-        copy.magic = unsafe { (&raw const (*self.0).magic).read_unaligned() };
-        if copy.magic != MAGIC {
-            let text = format!("config was not initialized (magic {:#x}): use DURE_CONFIG_INITIALIZER", copy.magic);
+        // SAFETY: the caller in C promised a structure that the initializer made, which begins with these.
+        let Head { size, magic, .. } = unsafe { self.0.cast::<Head>().read_unaligned() };
+        if magic != MAGIC {
+            let text = format!(
+                "config was not initialized (magic {magic:#x}): use DURE_CONFIG_INITIALIZER"
+            );
             return Err(Error::invalid_argument(text));
         }
-        let size = copy.size;
+        let mut copy = RawConfig::OPEN;
         let known = RawConfig::ENDS.iter().copied().filter(|end| *end <= size).max().unwrap_or(0);
         // SAFETY: the caller's structure has `size` bytes, ours is longer than the end of any of its fields, and every
         // field is an integer or a raw pointer.
-        unsafe { std::ptr::copy_nonoverlapping(self.0.cast::<u8>(), (&raw mut copy).cast(), known) };
+        unsafe {
+            std::ptr::copy_nonoverlapping(self.0.cast::<u8>(), (&raw mut copy).cast(), known)
+        };
         Ok(copy)
     }
 }
@@ -171,7 +182,8 @@ impl RawConfig {
 mod tests {
     use super::*;
 
-    const WHOLE: RawConfig = RawConfig { size: size_of::<RawConfig>(), version: 100, ..RawConfig::OPEN };
+    const WHOLE: RawConfig =
+        RawConfig { size: size_of::<RawConfig>(), version: 100, ..RawConfig::OPEN };
 
     fn over_default(raw: &RawConfig) -> Result<Settings> {
         ConfigPtr(raw).over(Config::default())
@@ -180,7 +192,10 @@ mod tests {
     #[test]
     fn an_uninitialized_structure_is_refused() {
         let error = over_default(&RawConfig { magic: 7, ..WHOLE }).unwrap_err();
-        assert!(error.what.contains("DURE_CONFIG_INITIALIZER") && error.what.contains("0x7"), "{error}");
+        assert!(
+            error.what.contains("DURE_CONFIG_INITIALIZER") && error.what.contains("0x7"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -190,7 +205,10 @@ mod tests {
         assert_eq!((settings.config.slots, settings.config.lanes), (7, Some(3)));
         let old = RawConfig { size: offset_of!(RawConfig, slots), ..raw };
         let settings = over_default(&old).unwrap();
-        assert_eq!((settings.config.slots, settings.config.lanes), (Config::default().slots, Some(3)));
+        assert_eq!(
+            (settings.config.slots, settings.config.lanes),
+            (Config::default().slots, Some(3))
+        );
         let cut = RawConfig { size: offset_of!(RawConfig, slots) + 2, ..raw };
         assert_eq!(over_default(&cut).unwrap().config.slots, Config::default().slots);
     }

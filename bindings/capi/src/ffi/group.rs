@@ -38,10 +38,18 @@ extern "C" fn dureGroupEnd() -> c_int {
 extern "C" fn dureGroupSimulateEnd(sim_info: Out<RawSimInfo>) -> c_int {
     boundary(|| {
         group::cancel()?;
-        let magic = if sim_info.is_null() { SIM_INFO_MAGIC } else { sim_info.place("simInfo")?.get().magic };
+        let magic = if sim_info.is_null() {
+            SIM_INFO_MAGIC
+        } else {
+            sim_info.place("simInfo")?.get().magic
+        };
         if magic != SIM_INFO_MAGIC {
-            return Err(Error::invalid_argument("simInfo was not initialized: use DURE_SIM_INFO_INITIALIZER"));
+            return Err(Error::invalid_argument(
+                "simInfo was not initialized: use DURE_SIM_INFO_INITIALIZER",
+            ));
         }
-        Err::<(), _>(Error::invalid_usage("this version does not estimate times; the group was ended and not run"))
+        Err::<(), _>(Error::invalid_usage(
+            "this version does not estimate times; the group was ended and not run",
+        ))
     })
 }

@@ -1,6 +1,9 @@
 //! Memory: allocated, and made known to the transports.
 
-#![allow(clippy::disallowed_types, reason = "a table that changes when memory is allocated or freed")]
+#![allow(
+    clippy::disallowed_types,
+    reason = "a table that changes when memory is allocated or freed"
+)]
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::collections::HashMap;
@@ -31,7 +34,8 @@ fn allocations() -> MutexGuard<'static, HashMap<usize, Layout>> {
 extern "C" fn dureMemAlloc(ptr: Out<*mut c_void>, size: usize) -> c_int {
     boundary(|| {
         let place = ptr.place("ptr")?;
-        let too_large = |_| Error::invalid_argument(format!("size {size} is more than memory can hold"));
+        let too_large =
+            |_| Error::invalid_argument(format!("size {size} is more than memory can hold"));
         let layout = Layout::from_size_align(size.max(1), ALIGNMENT).map_err(too_large)?;
         // SAFETY: the layout is at least a byte long.
         let memory = unsafe { alloc_zeroed(layout) };
@@ -51,7 +55,9 @@ extern "C" fn dureMemFree(ptr: *mut c_void) -> c_int {
     }
     boundary(|| {
         let layout = allocations().remove(&ptr.addr());
-        let layout = layout.ok_or_else(|| Error::invalid_argument("ptr did not come from dureMemAlloc, or was freed"))?;
+        let layout = layout.ok_or_else(|| {
+            Error::invalid_argument("ptr did not come from dureMemAlloc, or was freed")
+        })?;
         // SAFETY: it is in the table, so it was allocated with this layout and is freed for the first time.
         unsafe { dealloc(ptr.cast(), layout) };
         Ok(())
@@ -65,7 +71,9 @@ extern "C" fn dureCommMemAlloc(comm: CommPtr, ptr: Out<*mut c_void>, size: usize
         |comm| {
             let place = ptr.place("ptr")?;
             if isize::try_from(size).is_err() {
-                return Err(Error::invalid_argument(format!("size {size} is more than memory can hold")));
+                return Err(Error::invalid_argument(format!(
+                    "size {size} is more than memory can hold"
+                )));
             }
             let (registration, memory) = comm.open()?.alloc(size)?;
             comm.keep(Registered::Allocation, memory.address(), registration);
@@ -83,21 +91,41 @@ extern "C" fn dureCommMemFree(comm: CommPtr, ptr: *mut c_void) -> c_int {
             if ptr.is_null() {
                 return Ok(());
             }
-            end(comm, Registered::Allocation, ptr.addr(), "ptr did not come from dureCommMemAlloc of comm, or was freed")
+            end(
+                comm,
+                Registered::Allocation,
+                ptr.addr(),
+                "ptr did not come from dureCommMemAlloc of comm, or was freed",
+            )
         },
     )
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn dureCommRegister(comm: CommPtr, buff: *mut c_void, size: usize, handle: Out<*mut c_void>) -> c_int {
-    boundary_on(|| comm.get(), |comm| register(comm, Registered::Buffer, (buff, size), ("handle", handle)))
+extern "C" fn dureCommRegister(
+    comm: CommPtr,
+    buff: *mut c_void,
+    size: usize,
+    handle: Out<*mut c_void>,
+) -> c_int {
+    boundary_on(
+        || comm.get(),
+        |comm| register(comm, Registered::Buffer, (buff, size), ("handle", handle)),
+    )
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn dureCommDeregister(comm: CommPtr, handle: *mut c_void) -> c_int {
     boundary_on(
         || comm.get(),
-        |comm| end(comm, Registered::Buffer, handle.addr(), "handle did not come from dureCommRegister of comm, or was ended"),
+        |comm| {
+            end(
+                comm,
+                Registered::Buffer,
+                handle.addr(),
+                "handle did not come from dureCommRegister of comm, or was ended",
+            )
+        },
     )
 }
 
@@ -113,7 +141,9 @@ extern "C" fn dureCommWindowRegister(
         || comm.get(),
         |comm| {
             if !(WIN_DEFAULT..=WIN_COLL_SYMMETRIC).contains(&win_flags) {
-                let text = format!("winFlags {win_flags:#x} (allowed: 0, DURE_WIN_COLL_SYMMETRIC, which is 1)");
+                let text = format!(
+                    "winFlags {win_flags:#x} (allowed: 0, DURE_WIN_COLL_SYMMETRIC, which is 1)"
+                );
                 return Err(Error::invalid_argument(text));
             }
             register(comm, Registered::Window, (buff, size), ("win", win))
@@ -125,7 +155,14 @@ extern "C" fn dureCommWindowRegister(
 extern "C" fn dureCommWindowDeregister(comm: CommPtr, win: *mut c_void) -> c_int {
     boundary_on(
         || comm.get(),
-        |comm| end(comm, Registered::Window, win.addr(), "win did not come from dureCommWindowRegister of comm, or was ended"),
+        |comm| {
+            end(
+                comm,
+                Registered::Window,
+                win.addr(),
+                "win did not come from dureCommWindowRegister of comm, or was ended",
+            )
+        },
     )
 }
 

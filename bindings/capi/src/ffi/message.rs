@@ -3,7 +3,9 @@
 use std::ffi::{c_int, c_void};
 use std::sync::Arc;
 
-use dure::{Action, Communicator, Dtype, Error, Memory, Operation, ReduceOp, Request, Result, Stream};
+use dure::{
+    Action, Communicator, Dtype, Error, Memory, Operation, ReduceOp, Request, Result, Stream,
+};
 
 use super::pointer::{CommPtr, StreamPtr};
 use crate::boundary::boundary_on;
@@ -67,7 +69,9 @@ impl Call<'_> {
             return Err(Error::invalid_argument(format!("{argument} is NULL")));
         }
         if ptr.addr().checked_add(bytes).is_none() {
-            return Err(Error::invalid_argument(format!("{argument} of {bytes} bytes goes beyond the address space")));
+            return Err(Error::invalid_argument(format!(
+                "{argument} of {bytes} bytes goes beyond the address space"
+            )));
         }
         Ok(self.communicator.locate(ptr.cast(), bytes))
     }

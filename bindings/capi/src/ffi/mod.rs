@@ -9,6 +9,8 @@ mod collective;
 mod comm;
 mod config;
 mod group;
+#[cfg(test)]
+mod header_tests;
 mod library;
 mod memory;
 mod message;
@@ -16,8 +18,6 @@ mod operation;
 mod pointer;
 mod ragged;
 mod stream;
-#[cfg(test)]
-mod header_tests;
 
 pub(crate) use self::message::{enqueue, enqueue_on};
 pub(crate) use self::pointer::{CommPlace, ScalarAt};

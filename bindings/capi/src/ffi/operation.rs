@@ -28,13 +28,17 @@ extern "C" fn dureRedOpCreatePreMulSum(
             let dtype = dtype(datatype)?;
             let address = scalar.address("scalar")?;
             if comm.open()?.locate(address, dtype.size()).space != Space::Host {
-                return Err(Error::invalid_usage("scalar is in a device's memory: give one in host memory"));
+                return Err(Error::invalid_usage(
+                    "scalar is in a device's memory: give one in host memory",
+                ));
             }
             let factor = match residence {
                 SCALAR_DEVICE => Factor::EachCall(scalar),
                 SCALAR_HOST_IMMEDIATE => Factor::Now(scalar.read(dtype)),
                 _ => {
-                    let text = format!("residence {residence} (allowed: 0, dureScalarDevice; 1, dureScalarHostImmediate)");
+                    let text = format!(
+                        "residence {residence} (allowed: 0, dureScalarDevice; 1, dureScalarHostImmediate)"
+                    );
                     return Err(Error::invalid_argument(text));
                 }
             };
@@ -45,7 +49,12 @@ extern "C" fn dureRedOpCreatePreMulSum(
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn dureRedOpCreateCustom(op: Out<c_int>, function: Option<Function>, user: User, comm: CommPtr) -> c_int {
+extern "C" fn dureRedOpCreateCustom(
+    op: Out<c_int>,
+    function: Option<Function>,
+    user: User,
+    comm: CommPtr,
+) -> c_int {
     boundary_on(
         || comm.get(),
         |comm| {
@@ -54,7 +63,9 @@ extern "C" fn dureRedOpCreateCustom(op: Out<c_int>, function: Option<Function>, 
             comm.open()?;
             let mut operations = comm.operations();
             let id = operations.next_custom()?;
-            let combine = move |input: &[u8], inout: &mut [u8], dtype| user.combine(function, input, inout, dtype);
+            let combine = move |input: &[u8], inout: &mut [u8], dtype| {
+                user.combine(function, input, inout, dtype)
+            };
             place.set(operations.add(Made::Custom(ReduceOp::custom(id, combine)))?);
             Ok(())
         },

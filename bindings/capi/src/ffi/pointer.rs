@@ -147,7 +147,8 @@ impl<T: Kind> HandlePtr<T> {
             return Err(null(T::ARGUMENT));
         }
         let handle: *const Handle<T> = self.address.cast();
-        let wrong = || Error::invalid_argument(format!("{} is not a handle of its kind", T::ARGUMENT));
+        let wrong =
+            || Error::invalid_argument(format!("{} is not a handle of its kind", T::ARGUMENT));
         if !handle.is_aligned() {
             return Err(wrong());
         }
@@ -242,8 +243,13 @@ impl ScalarAt {
 }
 
 /// A reduction written in C: `inout[i] = in[i] op inout[i]`.
-pub(crate) type Function =
-    unsafe extern "C" fn(input: *const c_void, inout: *mut c_void, count: usize, dtype: c_int, user: *mut c_void);
+pub(crate) type Function = unsafe extern "C" fn(
+    input: *const c_void,
+    inout: *mut c_void,
+    count: usize,
+    dtype: c_int,
+    user: *mut c_void,
+);
 
 /// The pointer that a C function gets back. It may go to any thread: the caller promised.
 #[derive(Clone, Copy, Debug)]
@@ -284,7 +290,15 @@ impl User {
         let count = input.len() / dtype.size();
         // SAFETY: both runs hold `count` aligned elements, and the caller in C promised a function that stays within
         // them and may be called on any thread.
-        unsafe { function(input.as_ptr().cast(), inout.as_mut_ptr().cast(), count, dtype as c_int, self.0) }
+        unsafe {
+            function(
+                input.as_ptr().cast(),
+                inout.as_mut_ptr().cast(),
+                count,
+                dtype as c_int,
+                self.0,
+            )
+        }
     }
 }
 
@@ -292,15 +306,22 @@ impl User {
 mod tests {
     use super::*;
 
-    unsafe extern "C" fn add(input: *const c_void, inout: *mut c_void, count: usize, dtype: c_int, user: *mut c_void) {
+    unsafe extern "C" fn add(
+        input: *const c_void,
+        inout: *mut c_void,
+        count: usize,
+        dtype: c_int,
+        user: *mut c_void,
+    ) {
         assert_eq!(dtype, 2);
         let (input, inout) = (input.cast::<i32>(), inout.cast::<i32>());
         assert!(input.is_aligned() && inout.is_aligned());
-        for index in 0..count {
-            // SAFETY: `combine` gives `count` aligned elements.
-            let sum = unsafe { input.add(index).read() + inout.add(index).read() };
-            // SAFETY: as above.
-            unsafe { inout.add(index).write(sum) };
+        // SAFETY: `combine` gives `count` aligned elements to read.
+        let input = unsafe { std::slice::from_raw_parts(input, count) };
+        // SAFETY: and as many to write.
+        let inout = unsafe { std::slice::from_raw_parts_mut(inout, count) };
+        for (inout, input) in inout.iter_mut().zip(input) {
+            *inout += input;
         }
         // SAFETY: the test passes a counter.
         unsafe { *user.cast::<usize>() += count };
@@ -308,18 +329,18 @@ mod tests {
 
     #[test]
     fn c_functions_get_aligned_elements() {
-        const COUNT: usize = 2500;
-        let bytes: Vec<u8> = std::iter::repeat_n([0; 4], 1).chain((0..COUNT as i32).map(i32::to_ne_bytes)).flatten().collect();
+        let values = 0..2500_i32;
+        let bytes: Vec<u8> = values.clone().flat_map(i32::to_ne_bytes).collect();
+        let doubled: Vec<u8> = values.clone().flat_map(|value| (2 * value).to_ne_bytes()).collect();
         for shift in 0..4 {
             // The same values at another alignment.
-            let mut input = vec![0; shift];
-            input.extend_from_slice(&bytes[4..]);
-            let mut inout = bytes[4..].to_vec();
+            let input = [vec![0; shift], bytes.clone()].concat();
+            let mut inout = bytes.clone();
             let mut called = 0_usize;
-            User((&raw mut called).cast()).combine(add, &input[shift..], &mut inout, Dtype::Int32);
-            let doubled: Vec<u8> = (0..COUNT as i32).flat_map(|value| (2 * value).to_ne_bytes()).collect();
+            let user = User((&raw mut called).cast());
+            user.combine(add, &input[shift..], &mut inout, Dtype::Int32);
             assert!(inout == doubled, "shift {shift}");
-            assert_eq!(called, COUNT);
+            assert_eq!(called, values.len());
         }
     }
 
@@ -338,7 +359,8 @@ mod tests {
 
     #[test]
     fn what_is_no_handle_is_refused() {
-        let of = |address: *const c_void| CommPtr { address, kind: PhantomData }.get().unwrap_err().what;
+        let of =
+            |address: *const c_void| CommPtr { address, kind: PhantomData }.get().unwrap_err().what;
         assert_eq!(of(std::ptr::null()), "comm is NULL");
         assert_eq!(of(std::ptr::without_provenance(1)), "comm is not a handle of its kind");
         let words = [0_u64; 16];

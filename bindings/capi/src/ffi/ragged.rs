@@ -30,14 +30,18 @@ impl Given {
         let (counts_name, counts) = self.counts;
         let counts = counts.read(counts_name, ranks)?;
         let (displacements_name, displacements) = self.displacements;
-        let displacements =
-            if displacements.is_null() { None } else { Some(displacements.read(displacements_name, ranks)?) };
+        let displacements = if displacements.is_null() {
+            None
+        } else {
+            Some(displacements.read(displacements_name, ranks)?)
+        };
         let mut end = 0_usize;
         let mut longest = 0;
         let mut ranges = Vec::with_capacity(ranks);
         for (rank, count) in counts.into_iter().enumerate() {
             let start = displacements.as_ref().map_or(end, |displacements| displacements[rank]);
-            let too_long = || Error::invalid_argument(format!("{counts_name}[{rank}] {count} overflows"));
+            let too_long =
+                || Error::invalid_argument(format!("{counts_name}[{rank}] {count} overflows"));
             end = start.checked_add(count).ok_or_else(too_long)?;
             // An empty block is nowhere, whatever its displacement.
             if count == 0 {
@@ -60,11 +64,15 @@ impl Blocks {
     /// Checks that this rank's own count, which is given beside the list, is the one in the list.
     fn agree(&self, call: &Call<'_>, (counts, own): (&str, &str), count: usize) -> Result<()> {
         let me = call.me();
-        let Range { start, end } = self.ranges[usize::try_from(me).expect("addresses have 32 bits at least")];
+        let Range { start, end } =
+            self.ranges[usize::try_from(me).expect("addresses have 32 bits at least")];
         if end - start == count as u64 {
             return Ok(());
         }
-        Err(Error::invalid_argument(format!("{own} is {count}, and {counts}[{me}] is {}", end - start)))
+        Err(Error::invalid_argument(format!(
+            "{own} is {count}, and {counts}[{me}] is {}",
+            end - start
+        )))
     }
 }
 
@@ -82,9 +90,12 @@ extern "C" fn dureAllToAllv(
 ) -> c_int {
     call(comm, stream, |call| {
         let dtype = dtype(datatype)?;
-        let sent = Given { counts: ("sendcounts", sendcounts), displacements: ("sdispls", sdispls) }.read(call, dtype)?;
+        let sent =
+            Given { counts: ("sendcounts", sendcounts), displacements: ("sdispls", sdispls) }
+                .read(call, dtype)?;
         let received =
-            Given { counts: ("recvcounts", recvcounts), displacements: ("rdispls", rdispls) }.read(call, dtype)?;
+            Given { counts: ("recvcounts", recvcounts), displacements: ("rdispls", rdispls) }
+                .read(call, dtype)?;
         let input = call.reads("sendbuff", sendbuff, sent.bytes)?;
         let output = call.writes("recvbuff", recvbuff, received.bytes)?;
         let counts = RaggedCounts::Both(sent.ranges, received.ranges);
@@ -105,7 +116,9 @@ extern "C" fn dureAllGatherv(
 ) -> c_int {
     call(comm, stream, |call| {
         let dtype = dtype(datatype)?;
-        let blocks = Given { counts: ("recvcounts", recvcounts), displacements: ("displs", displs) }.read(call, dtype)?;
+        let blocks =
+            Given { counts: ("recvcounts", recvcounts), displacements: ("displs", displs) }
+                .read(call, dtype)?;
         blocks.agree(call, ("recvcounts", "sendcount"), sendcount)?;
         let input = call.reads("sendbuff", sendbuff, bytes("sendcount", sendcount, 1, dtype)?)?;
         let output = call.writes("recvbuff", recvbuff, blocks.bytes)?;
@@ -127,7 +140,9 @@ extern "C" fn dureReduceScatterv(
 ) -> c_int {
     call(comm, stream, |call| {
         let dtype = dtype(datatype)?;
-        let blocks = Given { counts: ("sendcounts", sendcounts), displacements: ("displs", displs) }.read(call, dtype)?;
+        let blocks =
+            Given { counts: ("sendcounts", sendcounts), displacements: ("displs", displs) }
+                .read(call, dtype)?;
         blocks.agree(call, ("sendcounts", "recvcount"), recvcount)?;
         Ok(Request {
             action: Action::Ragged(Collective::ReduceScatter, blocks.long()),
@@ -160,7 +175,9 @@ extern "C" fn dureGatherv(
             let action = Action::Ragged(what, RaggedCounts::Own(sendcount as u64));
             return Ok(plain(action, input, call.writes("recvbuff", recvbuff, 0)?, dtype));
         }
-        let blocks = Given { counts: ("recvcounts", recvcounts), displacements: ("displs", displs) }.read(call, dtype)?;
+        let blocks =
+            Given { counts: ("recvcounts", recvcounts), displacements: ("displs", displs) }
+                .read(call, dtype)?;
         blocks.agree(call, ("recvcounts", "sendcount"), sendcount)?;
         let output = call.writes("recvbuff", recvbuff, blocks.bytes)?;
         Ok(plain(Action::Ragged(what, blocks.long()), input, output, dtype))
@@ -188,7 +205,9 @@ extern "C" fn dureScatterv(
             let action = Action::Ragged(what, RaggedCounts::Own(recvcount as u64));
             return Ok(plain(action, call.reads("sendbuff", sendbuff, 0)?, output, dtype));
         }
-        let blocks = Given { counts: ("sendcounts", sendcounts), displacements: ("displs", displs) }.read(call, dtype)?;
+        let blocks =
+            Given { counts: ("sendcounts", sendcounts), displacements: ("displs", displs) }
+                .read(call, dtype)?;
         blocks.agree(call, ("sendcounts", "recvcount"), recvcount)?;
         let input = call.reads("sendbuff", sendbuff, blocks.bytes)?;
         Ok(plain(Action::Ragged(what, blocks.long()), input, output, dtype))

@@ -1,0 +1,15 @@
+# A version serves those who ask for it or an older one with the same interface: the same minor version until 1.0, the
+# same major version afterwards.
+set(PACKAGE_VERSION "@VERSION@")
+set(_dure_abi "@ABI@")
+string(REGEX MATCH "^${_dure_abi}(\\.|$)" _dure_same "${PACKAGE_FIND_VERSION}")
+if(_dure_same AND NOT PACKAGE_FIND_VERSION VERSION_GREATER PACKAGE_VERSION)
+  set(PACKAGE_VERSION_COMPATIBLE TRUE)
+  if(PACKAGE_FIND_VERSION VERSION_EQUAL PACKAGE_VERSION)
+    set(PACKAGE_VERSION_EXACT TRUE)
+  endif()
+else()
+  set(PACKAGE_VERSION_COMPATIBLE FALSE)
+endif()
+unset(_dure_abi)
+unset(_dure_same)
