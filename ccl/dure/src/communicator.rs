@@ -53,7 +53,7 @@ pub(crate) struct Inner {
     pub(crate) alone: Option<(Fault, Record)>,
     pub(crate) engine: Mutex<Engine>,
     pub(crate) submitted: SegQueue<Batch>,
-    /// More ranks on this host than cores.
+    /// More ranks on this machine than cores.
     pub(crate) shares_cores: bool,
     pub(crate) devices: Vec<Arc<dyn Device>>,
     /// Communicators made from this one so far, so that each gets an id of its own.

@@ -76,8 +76,9 @@ pub(crate) fn assemble(plan: Plan) -> Result<Inner> {
     let executor = Executor::new(Box::new(fabric), addresses, settings, queues(&devices)?);
     let tuner = Tuner::new(Rank(rank), world, config.clone(), file);
     let engine = Engine::new((Rank(rank), size), executor, tuner, queues(&devices)?);
-    let here = members[rank as usize].host;
-    let neighbours = members.iter().filter(|member| member.host == here).count();
+    // Namespaces of one machine share its cores.
+    let here = members[rank as usize].host.boot;
+    let neighbours = members.iter().filter(|member| member.host.boot == here).count();
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     Ok(Inner {
         rank,
