@@ -23,18 +23,18 @@ demo: ## train handwritten digits on 2 processes, from C
 	@bindings/capi/examples/digits/demo.sh
 
 test: ## run the tests
-	@.ci/setup cc ip pkg-config readelf
+	@.ci/setup cc c++ ip pkg-config readelf unshare
 	@$(CARGO) test --workspace --locked --no-fail-fast 2>&1 | .ci/totals
 
 build: ## build libdure.so and the program `dure`
 	@.ci/setup cc
 	@$(CARGO) build --locked --release -p dure-capi -p dure-perf
-	@ls $(TARGET)/release/libdure.so $(TARGET)/release/dure
+	@ls "$(TARGET)/release/libdure.so" "$(TARGET)/release/dure"
 
 install: build ## install both, with header, pkg-config and CMake files, under PREFIX
-	@DESTDIR=$(DESTDIR) bindings/capi/install.sh $(PREFIX)
-	@install -D -m 755 $(TARGET)/release/dure $(DESTDIR)$(PREFIX)/bin/dure
-	@echo $(DESTDIR)$(PREFIX)/bin/dure
+	@DESTDIR="$(DESTDIR)" bindings/capi/install.sh "$(PREFIX)" "$(TARGET)/release"
+	@install -D -m 755 "$(TARGET)/release/dure" "$(DESTDIR)$(PREFIX)/bin/dure"
+	@echo "installed under $(DESTDIR)$(PREFIX)"
 
 check: ## format, lints, documentation
 	@.ci/setup cc
@@ -43,9 +43,8 @@ check: ## format, lints, documentation
 	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --workspace --no-deps --locked
 	@echo clean
 
-matrix: ## every collective, type and operation on 1 to 8 ranks, results checked (20 minutes)
-	@.ci/setup cc
-	@perftests/matrix.sh
+matrix: build ## every collective, type and operation on 1 to 8 ranks, results checked (20 minutes)
+	@perftests/matrix.sh "$(TARGET)/release/dure"
 
 clean: ## remove what was built
 	@$(CARGO) clean
