@@ -31,6 +31,11 @@ const VERDICT: Duration = Duration::from_secs(2);
 /// `System`, or `InvalidArgument` when `DURE_IFNAME` leaves no interface.
 pub(crate) fn new_unique_id(config: &Config) -> Result<UniqueId> {
     let here = Here::find(config)?;
+    if here.addresses.is_empty() {
+        return Err(Error::system(
+            "no network interface of this host is up, not even loopback: ranks cannot meet",
+        ));
+    }
     let id = UniqueId::random(
         here.port.number(),
         &here.addresses[..here.addresses.len().min(MAX_ADDRESSES)],

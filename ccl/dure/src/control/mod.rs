@@ -30,7 +30,7 @@ use dure_tcp::{Kind, Preamble};
 
 pub(crate) use self::join::{join, new_unique_id, serve_root};
 use self::link::{Link, purpose};
-use self::shared::Shared;
+use self::shared::{Shared, State};
 pub(crate) use self::thread::Here;
 use self::thread::{Command, Name, Thread};
 use crate::bootstrap::noise::Noise;
@@ -113,8 +113,16 @@ impl Control {
             state.given - 1
         };
         let late = || "not all ranks came to a gather of the control plane in time".to_owned();
-        let all: Packed =
-            self.shared.wait(deadline, |state| state.gathered.remove(&round), late)?;
+        // A goodbye never overtakes what the rank gave before it: whoever left has not come to this gather.
+        let me = self.shared.rank;
+        let come = |state: &mut State| {
+            let gone = |state: &State| state.left.iter().copied().find(|rank| *rank != me);
+            state.gathered.remove(&round).map(Ok).or_else(|| gone(state).map(Err))
+        };
+        let all: Packed = self.shared.wait(deadline, come, late)?.map_err(|rank| {
+            let text = format!("rank {rank} has left, and all ranks must come to this");
+            Error::invalid_usage(text).on(me).about(rank)
+        })?;
         let size = u32::try_from(self.members.len()).expect("ranks are numbered with 32 bits");
         let parts = all.complete(size).map_err(|source| self.internal(source))?;
         Ok(parts.into_iter().map(<[u8]>::to_vec).collect())

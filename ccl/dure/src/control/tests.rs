@@ -280,7 +280,7 @@ fn goodbyes_are_known_and_are_no_faults() {
     let jobs = job(4);
     jobs[2].control.leave();
     for (rank, joined) in (0..).zip(&jobs).filter(|&(rank, _)| rank != 2) {
-        let look = |state: &mut shared::State| state.left.contains(&2).then_some(());
+        let look = |state: &mut State| state.left.contains(&2).then_some(());
         joined
             .control
             .shared
