@@ -107,7 +107,9 @@ impl Call {
         match self.what {
             Collective::AllReduce | Collective::Reduce { .. } => data.combined(i),
             Collective::ReduceScatter => data.combined(mine + i),
-            Collective::AllGather | Collective::Gather { .. } => data.input(block(), i % self.count),
+            Collective::AllGather | Collective::Gather { .. } => {
+                data.input(block(), i % self.count)
+            }
             Collective::AllToAll => data.input(block(), mine + i % self.count),
             Collective::Broadcast { root } => data.input(root.0, i),
             Collective::Scatter { root } => data.input(root.0, mine + i),

@@ -7,7 +7,8 @@ use dure::{Bf16, Dtype, F8E4M3, F8E5M2, F16, ReduceOp, Scalar};
 
 /// Bits that depend on two numbers in no visible way (splitmix64's finaliser).
 pub(crate) fn hash(a: u64, b: u64) -> u64 {
-    let mut z = a.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(b.wrapping_mul(0xd1b5_4a32_d192_ed03));
+    let mut z =
+        a.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(b.wrapping_mul(0xd1b5_4a32_d192_ed03));
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
@@ -92,16 +93,25 @@ impl Data {
     }
 
     fn two(&self, op: &ReduceOp, a: i64, b: i64) -> i64 {
-        let less = if self.dtype == Dtype::Uint64 {
-            a.cast_unsigned() < b.cast_unsigned()
-        } else {
-            a < b
-        };
+        let less =
+            if self.dtype == Dtype::Uint64 { a.cast_unsigned() < b.cast_unsigned() } else { a < b };
         match op {
             ReduceOp::Sum | ReduceOp::Avg | ReduceOp::PreMulSum(_) => a.wrapping_add(b),
             ReduceOp::Prod => a.wrapping_mul(b),
-            ReduceOp::Max => if less { b } else { a },
-            ReduceOp::Min => if less { a } else { b },
+            ReduceOp::Max => {
+                if less {
+                    b
+                } else {
+                    a
+                }
+            }
+            ReduceOp::Min => {
+                if less {
+                    a
+                } else {
+                    b
+                }
+            }
             ReduceOp::BitAnd => a & b,
             ReduceOp::BitOr => a | b,
             ReduceOp::BitXor | ReduceOp::Custom { .. } => a ^ b,

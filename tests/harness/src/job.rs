@@ -89,7 +89,9 @@ impl Process {
 }
 
 fn describe(status: ExitStatus) -> String {
-    status.signal().map_or_else(|| status.to_string(), |signal| format!("killed by signal {signal}"))
+    status
+        .signal()
+        .map_or_else(|| status.to_string(), |signal| format!("killed by signal {signal}"))
 }
 
 impl Job {
@@ -101,7 +103,8 @@ impl Job {
     /// Starts a process of a rank.
     pub(crate) fn spawn(&mut self, rank: u32, mut command: Command) {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.process_group(0).spawn().expect("the rank's process can be started");
+        let mut child =
+            command.process_group(0).spawn().expect("the rank's process can be started");
         let stdout = child.stdout.take().expect("it was asked to be piped");
         let mut errors = child.stderr.take().expect("it was asked to be piped");
         let (index, sender) = (self.processes.len(), self.sender.clone());

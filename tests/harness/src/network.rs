@@ -54,7 +54,9 @@ impl Network {
         }
         if hosts == 2 {
             let (a, b) = (network.host(0), network.host(1));
-            run(&["ip", "-n", &a, "link", "add", "eth0", "type", "veth", "peer", "eth0", "netns", &b])?;
+            run(&[
+                "ip", "-n", &a, "link", "add", "eth0", "type", "veth", "peer", "eth0", "netns", &b,
+            ])?;
         } else {
             network.bridge()?;
         }

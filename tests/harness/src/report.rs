@@ -116,7 +116,10 @@ impl Report {
     /// # Panics
     /// When one did not.
     pub fn expect_well(&self) {
-        assert!(self.outcomes.iter().all(|o| o.ended == Ended::Well), "not all ended well:\n{self}");
+        assert!(
+            self.outcomes.iter().all(|o| o.ended == Ended::Well),
+            "not all ended well:\n{self}"
+        );
     }
 }
 

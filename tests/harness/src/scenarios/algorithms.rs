@@ -11,7 +11,8 @@ use crate::seat::Seat;
 
 use super::collectives::roots;
 
-/// Arguments: how many hosts the ranks are on, in blocks of equal length; then counts of elements.
+/// Arguments: how many hosts the ranks are on, in blocks of equal length; then elements of the whole vector, in place
+/// every other time.
 pub(super) fn algorithms(seat: &Seat) -> Result<()> {
     let on = &seat.communicator;
     let ranks = on.size();
@@ -52,9 +53,9 @@ fn one(seat: &Seat, name: &str, served: &[Collective]) -> Result<()> {
     let counts: Vec<u64> =
         seat.args[1..].iter().map(|arg| arg.parse().expect("counts are numbers")).collect();
     for &what in served {
-        // Counts are of the whole vector.
         let blocks = u64::from(what.whole(on.size()).max(1));
-        for (in_place, count) in counts.iter().flat_map(|c| [(false, c / blocks), (true, c / blocks)]) {
+        for (i, count) in counts.iter().map(|count| count / blocks).enumerate() {
+            let in_place = i % 2 == 1;
             if what == Collective::Barrier {
                 on.barrier()?;
             } else {

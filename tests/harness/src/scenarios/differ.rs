@@ -19,9 +19,7 @@ pub(super) fn differ(seat: &Seat) -> Result<()> {
 fn differing(on: &Communicator, what: &str, other: bool) -> Result<()> {
     let last = on.size() - 1;
     match what {
-        "count" => {
-            on.all_reduce(&mut vec![1u64; if other { 101 } else { 100 }], ReduceOp::Sum)
-        }
+        "count" => on.all_reduce(&mut vec![1u64; if other { 101 } else { 100 }], ReduceOp::Sum),
         "long-count" => {
             let count = if other { 300_000 } else { 400_000 };
             on.all_reduce(&mut vec![1u64; count], ReduceOp::Sum)
@@ -32,7 +30,9 @@ fn differing(on: &Communicator, what: &str, other: bool) -> Result<()> {
             let op = if other { ReduceOp::Max } else { ReduceOp::Sum };
             on.all_reduce(&mut [1u64; 100], op)
         }
-        "collective" if other => on.all_gather(&[1u64; 100], &mut vec![0; 100 * on.size() as usize]),
+        "collective" if other => {
+            on.all_gather(&[1u64; 100], &mut vec![0; 100 * on.size() as usize])
+        }
         "collective" => on.all_reduce(&mut [1u64; 100], ReduceOp::Sum),
         "root" => on.broadcast(&mut [1u64; 100], if other { last } else { 0 }),
         "order" if other => {

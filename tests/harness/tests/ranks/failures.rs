@@ -77,8 +77,8 @@ fn a_stopped_rank_is_named_at_the_deadline() {
             let text = &failure.text;
             assert!(text.contains(&format!("rank {victim}")) && text.contains("step"), "{text}");
             let took = report.of(rank).at.saturating_duration_since(stopped);
-            // The last movement may have been a little before the signal.
-            assert!(took > Duration::from_millis(2500) && took < SOON + Duration::from_secs(3));
+            // The last movement may have been before the signal.
+            assert!(took > Duration::from_secs(1) && took < SOON + Duration::from_secs(3));
         }
     }
 }

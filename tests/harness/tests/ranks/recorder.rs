@@ -56,14 +56,20 @@ fn pass_on(mut from: &TcpStream, mut to: &TcpStream) -> Vec<u8> {
     passed
 }
 
-/// Sends bytes, and returns what comes back until the other side closes the connection.
-pub(crate) fn send(to: SocketAddr, bytes: &[u8]) -> Vec<u8> {
+/// Sends bytes, and then no more. What comes back may be read at the end, when the other side is gone.
+pub(crate) fn send(to: SocketAddr, bytes: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(to).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     // It may be closed before everything is sent.
     let _ = stream.write_all(bytes);
     let _ = stream.shutdown(Shutdown::Write);
+    stream
+}
+
+/// What came back until the other side was gone.
+pub(crate) fn answer(mut stream: TcpStream) -> Vec<u8> {
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let mut got = Vec::new();
+    // A connection that is reset has an end, too.
     let _ = stream.read_to_end(&mut got);
     got
 }
