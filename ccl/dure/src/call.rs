@@ -65,29 +65,11 @@ pub(crate) struct Signature(pub(crate) [u64; 2]);
 /// In place of an operation: nothing is combined.
 const NO_OP: u8 = 0x7f;
 
-const KINDS: [&str; 9] = [
-    "all-reduce",
-    "reduce-scatter",
-    "all-gather",
-    "all-to-all",
-    "broadcast",
-    "reduce",
-    "gather",
-    "scatter",
-    "barrier",
-];
-
-fn kind(what: Collective) -> u8 {
-    let index =
-        KINDS.iter().position(|name| *name == what.name()).expect("every collective is listed");
-    u8::try_from(index).expect("the list is short")
-}
-
 impl Request {
     /// The signature of this call. Counts of v-forms that only this rank knows are left out.
     pub(crate) fn signature(&self) -> Signature {
         let (kind, root, ragged, count) = match &self.action {
-            Action::Collective(what, count) => (kind(*what), what.root(), false, *count),
+            Action::Collective(what, count) => (what.number(), what.root(), false, *count),
             Action::Ragged(what, counts) => {
                 let count = match (what, counts) {
                     (
@@ -96,7 +78,7 @@ impl Request {
                     ) => ranges.iter().fold(0, |sum, r| mix(sum, r.end - r.start)),
                     _ => 0,
                 };
-                (kind(*what), what.root(), true, count)
+                (what.number(), what.root(), true, count)
             }
             Action::Send(_) | Action::Recv(_) => (MESSAGE, None, false, self.message_count()),
         };
@@ -276,7 +258,7 @@ impl Signature {
         let [first, count] = self.0;
         let field = |shift: u32, mask: u64| (first >> shift) & mask;
         let kind = usize::try_from(field(0, 0xf)).expect("four bits");
-        let name = KINDS.get(kind).copied().unwrap_or("message");
+        let name = Collective::NAMES.get(kind).copied().unwrap_or("message");
         let dtype = u32::try_from(field(4, 0xf)).ok().and_then(Dtype::from_number);
         let op = u8::try_from(field(8, 0x7f)).expect("seven bits");
         let root = field(32, u64::from(u32::MAX));

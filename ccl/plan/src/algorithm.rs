@@ -102,20 +102,37 @@ impl Collective {
         }
     }
 
-    /// Its name: `all-reduce`, `reduce-scatter`, `all-gather`, `all-to-all`, `broadcast`, `reduce`, `gather`, `scatter`,
-    /// `barrier`.
-    pub fn name(self) -> &'static str {
+    /// The names of all collectives, in the order of [`Collective::number`].
+    pub const NAMES: [&str; 9] = [
+        "all-reduce",
+        "reduce-scatter",
+        "all-gather",
+        "all-to-all",
+        "broadcast",
+        "reduce",
+        "gather",
+        "scatter",
+        "barrier",
+    ];
+
+    /// Its place among the collectives.
+    pub fn number(self) -> u8 {
         match self {
-            Self::AllReduce => "all-reduce",
-            Self::ReduceScatter => "reduce-scatter",
-            Self::AllGather => "all-gather",
-            Self::AllToAll => "all-to-all",
-            Self::Broadcast { .. } => "broadcast",
-            Self::Reduce { .. } => "reduce",
-            Self::Gather { .. } => "gather",
-            Self::Scatter { .. } => "scatter",
-            Self::Barrier => "barrier",
+            Self::AllReduce => 0,
+            Self::ReduceScatter => 1,
+            Self::AllGather => 2,
+            Self::AllToAll => 3,
+            Self::Broadcast { .. } => 4,
+            Self::Reduce { .. } => 5,
+            Self::Gather { .. } => 6,
+            Self::Scatter { .. } => 7,
+            Self::Barrier => 8,
         }
+    }
+
+    /// Its name, without the root: one of [`Collective::NAMES`].
+    pub fn name(self) -> &'static str {
+        Self::NAMES[usize::from(self.number())]
     }
 }
 

@@ -112,19 +112,6 @@ struct Header {
     ragged: Option<bool>,
 }
 
-/// The names of the collectives.
-const COLLECTIVES: [&str; 9] = [
-    "all-reduce",
-    "reduce-scatter",
-    "all-gather",
-    "all-to-all",
-    "broadcast",
-    "reduce",
-    "gather",
-    "scatter",
-    "barrier",
-];
-
 impl Header {
     /// Reads a line.
     fn set(&mut self, line: &mut Line<'_>) -> Result<()> {
@@ -137,7 +124,7 @@ impl Header {
                 line.once(&mut self.name, name)
             }
             "collective" => {
-                let name = line.one_of(&COLLECTIVES)?;
+                let name = line.one_of(&Collective::NAMES)?;
                 line.once(&mut self.collective, name)
             }
             "root" => line.once_number(&mut self.root, 0, MOST_RANKS - 1),

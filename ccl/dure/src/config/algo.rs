@@ -3,20 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 
-use super::setting::{Kind, Names};
+use dure_plan::Collective;
 
-/// Collectives, as [`dure_plan::Collective::name`] calls them.
-const COLLECTIVES: [&str; 9] = [
-    "all-gather",
-    "all-reduce",
-    "all-to-all",
-    "barrier",
-    "broadcast",
-    "gather",
-    "reduce",
-    "reduce-scatter",
-    "scatter",
-];
+use super::setting::{Kind, Names};
 
 /// Which algorithms may be used, by collective. Everything, unless said otherwise.
 ///
@@ -65,9 +54,11 @@ fn collective_name(text: &str) -> Result<&'static str, String> {
     let plain = |name: &str| name.replace(['-', '_'], "").to_ascii_lowercase();
     match text {
         "" | "*" => Ok(""),
-        _ => COLLECTIVES.into_iter().find(|name| plain(name) == plain(text)).ok_or_else(|| {
-            format!("unknown collective \"{text}\", known are {}", COLLECTIVES.join(", "))
-        }),
+        _ => {
+            Collective::NAMES.into_iter().find(|name| plain(name) == plain(text)).ok_or_else(|| {
+                format!("unknown collective \"{text}\", known are {}", Collective::NAMES.join(", "))
+            })
+        }
     }
 }
 
