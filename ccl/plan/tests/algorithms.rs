@@ -132,10 +132,7 @@ proptest! {
 }
 
 #[test]
-#[ignore = "takes a minute: every algorithm with several hundred ranks"]
-fn with_hundreds_of_ranks() {
-    for (n, host) in [(100, 8), (257, 16), (512, 8)] {
-        let host_of = (0..n).map(|rank| rank / host).collect();
-        prove_all(&World { ranks: n, host_of, lanes: 1 }, &[1]);
-    }
+fn on_hosts_of_eight() {
+    let world = World { ranks: 100, host_of: (0..100).map(|rank| rank / 8).collect(), lanes: 1 };
+    prove_all(&world, &[1]);
 }
