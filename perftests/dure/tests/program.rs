@@ -245,3 +245,26 @@ fn the_doctor_has_a_line_for_every_facility() {
     let bare = run(&format!("doctor --root {}", folder.display()));
     assert_eq!(bare.status.code(), Some(1), "without any interface, ranks cannot meet");
 }
+
+#[test]
+fn plans_with_planted_flaws_are_found_out() {
+    let verify = |name: &str| {
+        let file = format!("{}/tests/plans/{name}.plan", env!("CARGO_MANIFEST_DIR"));
+        let output = run(&format!("plan verify {file}"));
+        (output.status.code().unwrap(), text(&output.stdout) + &text(&output.stderr))
+    };
+    let (code, said) = verify("ring");
+    assert_eq!(code, 0, "{said}");
+    for (name, flaw) in [
+        ("deadlock", "deadlock of 3 ranks: rank 0, lane 0, step 0"),
+        (
+            "counted-twice",
+            "rank 1, lane 0, step 5 (recv-reduce 0 in[1] out[1]): counts the contribution of rank 1 twice",
+        ),
+        ("lost-chunk", "rank 0, lane 0, step 7 (recv 2 out[2])"),
+        ("left-out", "out[0] misses the contribution of rank 1; it was last written by step 7"),
+    ] {
+        let (code, said) = verify(name);
+        assert!(code == 1 && said.contains(flaw), "{name}: status {code}: {said}");
+    }
+}
