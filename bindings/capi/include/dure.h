@@ -242,7 +242,8 @@ dureResult_t dureCommInitAll(dureComm_t *comm, int ndev, const int *devlist);
 #define DURE_SPLIT_NOCOLOR (-1)
 
 /* Makes communicators of the ranks that give the same `color` (0 or more), ordered by `key` and then by rank. All ranks
- * call it. A rank that gives DURE_SPLIT_NOCOLOR gets NULL. With NULL for `config` settings are those of `comm`.
+ * call it. A rank that gives DURE_SPLIT_NOCOLOR gets NULL, and waits for the others' choice even if `blocking` is 0. With
+ * NULL for `config` settings are those of `comm`.
  * Errors: as dureCommInitRank. */
 dureResult_t dureCommSplit(dureComm_t comm, int color, int key, dureComm_t *newcomm, dureConfig_t *config);
 
