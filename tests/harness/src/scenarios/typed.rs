@@ -77,21 +77,24 @@ fn groups(on: &Communicator) -> Result<()> {
     const EACH: usize = 6;
     let (me, n) = (on.rank() as usize, on.size() as usize);
     let len = |number: usize| if number == 0 { 40_000 } else { number };
-    let outgoing: Vec<_> = (0..n * EACH).map(|i| values(me, i % EACH, len(i % EACH))).collect();
+    let messages = |rank: usize| -> Vec<Vec<u64>> {
+        (0..EACH).map(|number| values(rank, number, len(number))).collect()
+    };
+    let outgoing = messages(me);
     let mut incoming: Vec<_> = (0..n * EACH).map(|i| vec![0; len(i % EACH)]).collect();
     let mut sum = vec![me as u64; 10];
     on.group(|group| {
-        for (i, data) in (0..).zip(&outgoing) {
-            group.send(data, i / EACH as u32)?;
+        for to in 0..on.size() {
+            outgoing.iter().try_for_each(|data| group.send(data, to))?;
         }
         group.all_reduce(&mut sum, ReduceOp::Sum)?;
-        for (i, data) in (0..).zip(&mut incoming) {
-            group.recv(data, i / EACH as u32)?;
+        for (from, data) in (0..).zip(incoming.chunks_exact_mut(EACH)) {
+            data.iter_mut().try_for_each(|data| group.recv(data, from))?;
         }
         Ok(())
     })?;
-    for (i, data) in incoming.iter().enumerate() {
-        assert!(*data == values(i / EACH, i % EACH, len(i % EACH)), "message {i} of a group");
+    for (from, data) in incoming.chunks_exact(EACH).enumerate() {
+        assert!(*data == messages(from), "messages from {from} in a group");
     }
     assert_eq!(sum, vec![(n * (n - 1) / 2) as u64; 10]);
     Ok(())

@@ -1,10 +1,13 @@
 //! Ranks as threads, as processes, and in network namespaces: what only shows when they are apart.
 
+#![allow(clippy::unwrap_used, reason = "tests say by it that something cannot be")]
+
 mod differences;
 mod failures;
 mod meeting;
 mod recorder;
 mod results;
+mod staying;
 
 use std::sync::Arc;
 
