@@ -16,6 +16,8 @@ use crate::error::{Error, ErrorKind};
 const REFUSALS: usize = 16;
 /// Missing ranks that a message lists by number.
 const LISTED: usize = 32;
+/// How long a meeting that failed waits for late-comers, so that they hear why too.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// Number of a connection, chosen by whoever drives the machine.
 pub(crate) type Connection = u64;
@@ -44,6 +46,11 @@ pub(crate) struct Root {
     deadline: Option<Instant>,
     over: Option<Over>,
     answers: VecDeque<(Connection, Verdict)>,
+    /// Ranks that were told that the meeting failed.
+    told: BTreeSet<u32>,
+    /// What rank 0 is told of a failure, and when at the latest. The root lives in its process, which may end once it
+    /// knows: everybody else is told before.
+    held: Option<(Connection, Verdict, Instant)>,
 }
 
 impl Root {
@@ -57,22 +64,36 @@ impl Root {
     ) {
         let check_in = match CheckIn::decode(message) {
             Ok(check_in) => check_in,
-            Err(foreign) => return self.end_for(connection, unlike(from, &foreign)),
+            Err(foreign) => {
+                let failure = unlike(from, &foreign);
+                self.answers.push_back((connection, Verdict::Refused(failure.clone())));
+                if self.over.is_none() {
+                    self.end(failure, now);
+                }
+                return;
+            }
         };
-        if let Some(over) = &self.over {
-            let verdict = match over {
-                Over::Failed(failure) => Verdict::Refused(failure.clone()),
-                Over::Complete(failure) => Verdict::Complete(
-                    self.twice(from, &check_in.member).unwrap_or_else(|| failure.clone()),
-                ),
-            };
-            return self.answers.push_back((connection, verdict));
+        let rank = check_in.member.rank;
+        match &self.over {
+            Some(Over::Failed(failure)) => {
+                let failure = failure.clone();
+                return self.refuse(rank, connection, failure, now);
+            }
+            Some(Over::Complete(failure)) => {
+                let twice = self.twice(from, &check_in.member);
+                let verdict = Verdict::Complete(twice.unwrap_or_else(|| failure.clone()));
+                return self.answers.push_back((connection, verdict));
+            }
+            None => {}
         }
         let patience = Duration::from_millis(check_in.patience);
         let deadline = now.checked_add(patience).unwrap_or(now);
         self.deadline = Some(self.deadline.map_or(deadline, |old| old.min(deadline)));
         match self.contradiction(from, &check_in) {
-            Some(failure) => self.end_for(connection, failure),
+            Some(failure) => {
+                self.end(failure.clone(), now);
+                self.refuse(rank, connection, failure, now);
+            }
             None => {
                 self.guests.insert(check_in.member.rank, Guest { connection, from, check_in });
                 self.complete();
@@ -144,7 +165,7 @@ impl Root {
     }
 
     /// A connection closed. A rank that is lost before the job is complete ends the meeting.
-    pub(crate) fn lost(&mut self, connection: Connection) {
+    pub(crate) fn lost(&mut self, connection: Connection, now: Instant) {
         let gone = |guest: &&Guest| guest.connection == connection;
         if self.over.is_none()
             && let Some(guest) = self.guests.values().find(gone)
@@ -153,19 +174,23 @@ impl Root {
             let what =
                 format!("{} came, and was lost before the job was complete", member.describe());
             let peer = Some(member.rank);
-            self.end(Failure { kind: ErrorKind::Remote, what, peer });
+            self.end(Failure { kind: ErrorKind::Remote, what, peer }, now);
         }
     }
 
     /// When [`Root::expire`] has to be called.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        if self.over.is_none() { self.deadline } else { None }
+        let held = self.held.as_ref().map(|(.., until)| *until);
+        if self.over.is_none() { self.deadline } else { held }
     }
 
     /// Time has passed: when some rank runs out of patience, tells all who came which ranks did not.
     pub(crate) fn expire(&mut self, now: Instant) {
         if self.deadline().is_none_or(|deadline| deadline > now) {
             return;
+        }
+        if self.over.is_some() {
+            return self.let_go();
         }
         let size = self.guests.values().next().map_or(0, |guest| guest.check_in.size);
         let missing: Vec<u32> = (0..size).filter(|rank| !self.guests.contains_key(rank)).collect();
@@ -176,7 +201,7 @@ impl Root {
             what = format!("{what}; {refusal}");
         }
         let peer = missing.first().copied().filter(|_| missing.len() == 1);
-        self.end(Failure { kind: ErrorKind::Timeout, what, peer });
+        self.end(Failure { kind: ErrorKind::Timeout, what, peer }, now);
     }
 
     /// The next answer to send.
@@ -214,20 +239,40 @@ impl Root {
             Some(Over::Complete(Failure { kind: ErrorKind::InvalidUsage, what, peer: None }));
     }
 
-    /// Ends the meeting for all who came, and for one who is not among them.
-    fn end_for(&mut self, connection: Connection, failure: Failure) {
-        self.answers.push_back((connection, Verdict::Refused(failure.clone())));
-        if self.over.is_none() {
-            self.end(failure);
+    /// Ends the meeting for all who came.
+    fn end(&mut self, failure: Failure, now: Instant) {
+        tracing::warn!(target: "dure::init", error = %Error::from(failure.clone()), "the job does not form");
+        let came: Vec<_> =
+            self.guests.iter().map(|(rank, guest)| (*rank, guest.connection)).collect();
+        for (rank, connection) in came {
+            self.refuse(rank, connection, failure.clone(), now);
+        }
+        self.over = Some(Over::Failed(failure));
+        if self.deadline.is_none_or(|deadline| deadline <= now) {
+            self.let_go();
         }
     }
 
-    fn end(&mut self, failure: Failure) {
-        tracing::warn!(target: "dure::init", error = %Error::from(failure.clone()), "the job does not form");
-        let told =
-            self.guests.values().map(|guest| (guest.connection, Verdict::Refused(failure.clone())));
-        self.answers.extend(told);
-        self.over = Some(Over::Failed(failure));
+    /// Tells a rank that the meeting failed; rank 0 when everybody else knows, or no rank can be waited for any longer.
+    fn refuse(&mut self, rank: u32, connection: Connection, failure: Failure, now: Instant) {
+        let verdict = Verdict::Refused(failure);
+        if rank == 0 && self.held.is_none() {
+            let until = self.deadline.map_or(now, |deadline| deadline.min(now + GRACE));
+            self.held = Some((connection, verdict, until));
+        } else {
+            self.answers.push_back((connection, verdict));
+            self.told.insert(rank);
+        }
+        let size = self.guests.values().next().map_or(0, |guest| guest.check_in.size as usize);
+        let all_know = self.told.len() + 1 >= size;
+        if all_know {
+            self.let_go();
+        }
+    }
+
+    /// Tells rank 0.
+    fn let_go(&mut self) {
+        self.answers.extend(self.held.take().map(|(connection, verdict, _)| (connection, verdict)));
     }
 }
 
@@ -337,11 +382,13 @@ mod tests {
         let mut other = check_in(2, 3);
         other.agreed.insert("DURE_SLOTS".to_owned(), "8".to_owned());
         come(&mut root, &other, now);
-        let text = refusal(&mut root, &[0, 2]);
+        let text = refusal(&mut root, &[2]);
         let expected = "DURE_SLOTS is 4 on rank 0 (host node0, pid 1000) and 8 on rank 2 (host node2, pid 1002)";
         assert_eq!(text, format!("the ranks differ: {expected}"));
+        // Rank 0 hears it last: when all know, the root's process may end.
         come(&mut root, &check_in(1, 3), now);
-        assert!(refusal(&mut root, &[1]).contains("DURE_SLOTS"));
+        assert_eq!(refusal(&mut root, &[0, 1]), text);
+        assert_eq!(root.deadline(), None);
     }
 
     #[test]
@@ -351,28 +398,30 @@ mod tests {
         come(&mut root, &check_in(0, 3), now);
         come(&mut root, &check_in(1, 4), now);
         assert!(
-            refusal(&mut root, &[0, 1])
-                .contains("has 3 ranks, rank 1 (host node1, pid 1001) says 4")
+            refusal(&mut root, &[1]).contains("has 3 ranks, rank 1 (host node1, pid 1001) says 4")
         );
 
         let mut root = Root::default();
         come(&mut root, &check_in(0, 3), now);
         come(&mut root, &check_in(1, 3), now);
         root.check_in(9, from(9), &check_in(1, 3).encode(), now);
-        let text = refusal(&mut root, &[0, 1, 9]);
+        let text = refusal(&mut root, &[1, 9]);
         assert!(
             text.starts_with(
                 "rank 1 came twice: from 10.0.0.1:4001 (host node1, pid 1001) and from"
             ),
             "{text}"
         );
+        // Nobody waits for rank 2 for longer than that.
+        root.expire(root.deadline().unwrap());
+        assert_eq!(refusal(&mut root, &[0]), text);
 
         let mut root = Root::default();
         come(&mut root, &check_in(0, 3), now);
         come(&mut root, &check_in(2, 3), now);
-        root.lost(2);
+        root.lost(2, now);
         assert!(
-            refusal(&mut root, &[0, 2])
+            refusal(&mut root, &[2])
                 .starts_with("rank 2 (host node2, pid 1002) came, and was lost")
         );
 

@@ -449,7 +449,7 @@ impl Service {
                 self.meetings
                     .get_mut(&number)
                     .into_iter()
-                    .for_each(|meeting| meeting.root.lost(token));
+                    .for_each(|meeting| meeting.root.lost(token, Instant::now()));
                 self.answer(number);
             }
             Role::Guest { from, rank, met: None, .. }
