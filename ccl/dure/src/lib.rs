@@ -1,4 +1,42 @@
-//! Open, vendor-neutral collective communication.
+//! Open, vendor-neutral collective communication: the communicator.
+//!
+//! A [`Communicator`] is a group of ranks with a shared sequence of collectives. It is made from a [`UniqueId`] that all
+//! ranks know, or from what a launcher left in the environment, and it ends with an error that says what happened, never
+//! with a hang.
+//!
+//! ```text
+//!   typed calls, groups, tickets, streams, C        what users call
+//!                  |
+//!               engine <------ wait, progress       one batch of calls after the other
+//!              /      \
+//!         tuner        dure-exec over a Fabric      which plan; who runs it
+//!
+//!   control thread: bootstrap, faults, questions    one a process, asleep
+//! ```
+//!
+//! It is not a launcher, and it reads no environment unless asked to ([`Communicator::from_env`], [`Config::from_env`]).
+//!
+//! ```
+//! use dure::{Communicator, Config, ReduceOp};
+//!
+//! # fn main() -> dure::Result<()> {
+//! // Three ranks in one process; usually each is a process of its own.
+//! let ranks = Communicator::init_all(3, &Config::default())?;
+//! std::thread::scope(|scope| {
+//!     for comm in &ranks {
+//!         scope.spawn(move || {
+//!             let mut gradients = [comm.rank() as f32, 1.0];
+//!             comm.all_reduce(&mut gradients, ReduceOp::Sum)?;
+//!             assert_eq!(gradients, [3.0, 3.0]);
+//!             comm.finalize()
+//!         });
+//!     }
+//! });
+//! # Ok(())
+//! # }
+//! ```
+
+#![deny(unsafe_code)]
 
 mod addresses;
 mod bootstrap;

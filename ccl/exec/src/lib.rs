@@ -12,6 +12,8 @@
 //! A message goes through a *slot* of the receiver, or, when it is long and the receiver's buffer can be written by the
 //! peer, *lands* directly in it: the receiver then grants that at the start of the call.
 
+#![deny(unsafe_code)]
+
 mod error;
 mod geometry;
 mod link;
