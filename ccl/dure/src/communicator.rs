@@ -7,7 +7,7 @@
 
 use std::fmt::{self, Debug};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::Instant;
 
 use crossbeam::queue::SegQueue;
@@ -404,6 +404,25 @@ impl Inner {
         self.engine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The engine, unless another thread has it. Whoever had it when it panicked (in a user's reduction, say) left it in
+    /// no known state: that ends the communicator.
+    pub(crate) fn try_engine(&self) -> Option<std::sync::MutexGuard<'_, Engine>> {
+        match self.engine.try_lock() {
+            Ok(engine) => Some(engine),
+            Err(TryLockError::WouldBlock) => None,
+            Err(TryLockError::Poisoned(engine)) => {
+                if !self.fault().is_raised() {
+                    let error = Error::internal("a call panicked").on(self.rank);
+                    match &self.control {
+                        Some(control) => control.raise(error),
+                        None => _ = self.fault().record(error),
+                    }
+                }
+                Some(engine.into_inner())
+            }
+        }
+    }
+
     /// Checks requests, and queues them as one batch.
     pub(crate) fn enqueue(
         &self,
@@ -427,8 +446,7 @@ impl Inner {
 
     /// Whether something is queued or under way.
     pub(crate) fn has_work(&self) -> bool {
-        !self.submitted.is_empty()
-            || self.engine.try_lock().map_or(true, |engine| engine.has_work())
+        !self.submitted.is_empty() || self.try_engine().is_none_or(|engine| engine.has_work())
     }
 
     /// The number of the next communicator made from this one.

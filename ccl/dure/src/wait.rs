@@ -106,12 +106,12 @@ impl Inner {
 
     /// Turns the engine once, unless another thread does. A failure ends the communicator, and with it all operations.
     pub(crate) fn turn(&self) -> Turn {
-        let Ok(mut engine) = self.engine.try_lock() else { return Turn::Stuck };
+        let Some(mut engine) = self.try_engine() else { return Turn::Stuck };
         while let Some(batch) = self.submitted.pop() {
             engine.push(batch);
         }
         if let Some(error) = self.fault().error() {
-            engine.fail(error);
+            self.give_up(&mut engine, error);
             return Turn::Idle;
         }
         match engine.turn(self.record()) {
@@ -129,7 +129,7 @@ impl Inner {
 
     /// Sleeps until something may have happened, at most `at_most`.
     fn park(&self, at_most: Duration) {
-        if self.engine.try_lock().is_err() {
+        if self.try_engine().is_none() {
             // Another thread turns the engine; it wakes us when the operation is done.
             std::thread::park_timeout(at_most);
         } else if let Some(bells) = self.arm() {
@@ -139,7 +139,7 @@ impl Inner {
 
     /// Prepares to sleep: what to sleep on, or `None` when there is something to do already.
     pub(crate) fn arm(&self) -> Option<Vec<BorrowedFd<'_>>> {
-        let mut engine = self.engine.try_lock().ok()?;
+        let mut engine = self.try_engine()?;
         let transport = engine.executor.transport();
         if !transport.arm() {
             return None;
@@ -152,7 +152,7 @@ impl Inner {
 
     /// Looks how long nothing has moved, and acts when it is long.
     pub(crate) fn attend_to_stall(&self) {
-        let Ok(mut engine) = self.engine.try_lock() else { return };
+        let Some(mut engine) = self.try_engine() else { return };
         let waiting: Vec<_> = engine.executor.waiting().collect();
         let Some(first) = waiting.iter().find(|w| w.peer().is_some()).or_else(|| waiting.first())
         else {
@@ -313,7 +313,6 @@ impl Inner {
     /// The executor failed: finds out what that means, tells everybody, and ends all operations.
     fn fail(&self, engine: MutexGuard<'_, Engine>, error: &dure_exec::Error) {
         let (sequence, _) = engine.history();
-        self.dump(&engine);
         drop(engine);
         let error = match *error {
             dure_exec::Error::Mismatch { peer } | dure_exec::Error::Length { peer, .. } => {
@@ -349,9 +348,17 @@ impl Inner {
             .cloned()
             .unwrap_or_else(|| Error::internal("a fault was raised and is not there"));
         tracing::warn!(target: "dure::coll", rank = self.rank, "{}", error.chain());
-        if let Ok(mut engine) = self.engine.try_lock() {
-            engine.fail(&error);
+        if let Some(mut engine) = self.try_engine() {
+            self.give_up(&mut engine, &error);
         }
+    }
+
+    /// Ends all operations with an error. The flight record of those under way is kept, where the settings say so.
+    fn give_up(&self, engine: &mut Engine, error: &Error) {
+        if engine.has_work() {
+            self.dump(engine);
+        }
+        engine.fail(error);
     }
 }
 

@@ -222,3 +222,49 @@ fn communicators_of_communicators() {
         copy.finalize()
     });
 }
+
+#[test]
+fn a_panic_in_a_users_function_ends_the_communicator_on_all_ranks() {
+    let communicators = Communicator::init_all(2, &Config::default()).unwrap();
+    std::thread::scope(|scope| {
+        for c in &communicators {
+            scope.spawn(move || {
+                let me = c.rank();
+                let op = ReduceOp::custom(1, move |_, _, _| assert_ne!(me, 1, "a user's mistake"));
+                let call = || c.all_reduce(&mut [1i32], op);
+                let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(call));
+                assert_eq!(caught.is_err(), me == 1);
+                let error = loop {
+                    if let Err(error) = c.barrier() {
+                        break error;
+                    }
+                };
+                assert!(error.what.contains("panicked"), "rank {me}: {}", error.chain());
+                assert_eq!(c.health().unwrap_err().what, error.what);
+            });
+        }
+    });
+}
+
+#[test]
+fn the_flight_record_is_written_when_a_call_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = Config::default().trace_file(Some(folder.path().join("flight-")));
+    let communicators = Communicator::init_all(2, &config).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            communicators[0].barrier().unwrap();
+            communicators[0].all_reduce(&mut [1], ReduceOp::Sum).unwrap_err();
+        });
+        scope.spawn(|| {
+            communicators[1].barrier().unwrap();
+            communicators[1].abort();
+        });
+    });
+    let record = std::fs::read_to_string(folder.path().join("flight-0.trace")).unwrap();
+    assert!(record.starts_with('[') && record.ends_with("]\n"), "{record}");
+    assert!(
+        record.contains("\"name\":\"call\"") && record.contains("\"name\":\"step 0\""),
+        "{record}"
+    );
+}
