@@ -129,7 +129,8 @@ impl Job {
                 self.undisturbed = false;
                 self.strays += 1;
                 let digest = u32::MAX - self.strays;
-                self.call(rank, what, digest);
+                let output = self.call(rank, what, digest);
+                self.buffers.extend(output);
             }
             Operation::Poll { rank: number } => {
                 self.poll(rank(number));
