@@ -56,6 +56,8 @@ pub(crate) struct Inner {
     /// More ranks on this machine than cores.
     pub(crate) shares_cores: bool,
     pub(crate) devices: Vec<Arc<dyn Device>>,
+    /// How long it pays to spin, in nanoseconds: see [`crate::wait`].
+    pub(crate) spin: AtomicU32,
     /// Communicators made from this one so far, so that each gets an id of its own.
     pub(crate) children: AtomicU32,
 }

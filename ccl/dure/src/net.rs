@@ -92,6 +92,7 @@ pub(crate) fn assemble(plan: Plan) -> Result<Inner> {
         submitted: SegQueue::new(),
         shares_cores: neighbours > cores,
         devices,
+        spin: AtomicU32::new(crate::wait::SPIN),
         children: AtomicU32::new(0),
     })
 }

@@ -8,6 +8,7 @@
 
 use std::os::fd::BorrowedFd;
 use std::sync::MutexGuard;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -19,9 +20,11 @@ use crate::operation::Operation;
 
 /// Turns without movement before the core is offered to others, when every rank of the machine has a core of its own.
 const SPINS: u32 = 4000;
-/// The same as time: a turn of a transport that asks the system costs a hundred times one that reads memory. A wake-up
-/// costs 25 to 50 us on virtual machines, so this long is worth spinning.
-const SPIN: Duration = Duration::from_micros(60);
+/// The same as time, in nanoseconds: a turn of a transport that asks the system costs a hundred times one that reads
+/// memory. A wake-up costs 25 to 50 us on virtual machines, so this long is worth spinning, as long as it pays: each time
+/// that it was in vain it is halved, down to the lesser, since whoever we wait for may be waiting for our core.
+pub(crate) const SPIN: u32 = 60_000;
+const LEAST_SPIN: u32 = 1_000;
 /// Turns between two looks at that clock.
 const LOOK: u32 = 16;
 /// The same when ranks share cores: whoever we wait for may need ours.
@@ -70,11 +73,16 @@ impl Inner {
     pub(crate) fn wait(&self, operation: &Operation) -> Result<()> {
         let mut idle = 0;
         let mut spinning = None;
+        let mut budget = self.spin.load(Ordering::Relaxed);
         loop {
             if let Some(result) = operation.result() {
+                self.spin.store(budget, Ordering::Relaxed);
                 return result;
             }
             if self.turn() == Turn::Moved {
+                if (1..self.spins()).contains(&idle) {
+                    budget = (budget + budget / 8).min(SPIN);
+                }
                 (idle, spinning) = (0, None);
                 continue;
             }
@@ -85,8 +93,10 @@ impl Inner {
             if idle < self.spins() {
                 std::hint::spin_loop();
                 if idle.is_multiple_of(LOOK)
-                    && spinning.get_or_insert_with(Instant::now).elapsed() > SPIN
+                    && spinning.get_or_insert_with(Instant::now).elapsed().as_nanos()
+                        > budget.into()
                 {
+                    budget = (budget / 2).max(LEAST_SPIN);
                     idle = self.spins();
                 }
             } else if idle < self.spins() + YIELDS {
