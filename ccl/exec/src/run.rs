@@ -278,6 +278,10 @@ impl Run {
         if machine.queues[self.call.queue].1.completed()? < ticket {
             return Ok(false);
         }
+        if let Then::Publish(to, ..) | Then::PostStaged(to, ..) = then {
+            // It may have been lost while the device worked or the transport was full.
+            machine.link(to).ready()?;
+        }
         let done = match then {
             Then::Next => true,
             Then::Take(peer) => {
