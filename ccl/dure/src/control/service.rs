@@ -23,6 +23,8 @@ const BELL: Token = 0;
 /// Check-ins name no job: who does not know the secret could not name it right, and the root wants to tell that rank
 /// what is wrong. The keys of the roots in this process are tried instead.
 pub(super) const CHECK_IN: Name = *b"dure check-in 1\0";
+/// How often a connection that takes nothing any more is read, a turn's worth each time.
+const LAST_READS: usize = 64;
 /// Connections whose other end has not proven itself. Beyond, the oldest is closed.
 const UNPROVEN: usize = 4096;
 /// How long such a connection may take.
@@ -312,19 +314,35 @@ impl Service {
 
     /// A connection can be read or written.
     fn ready(&mut self, token: Token) {
-        let Some(connection) = self.connections.get_mut(&token) else { return };
-        let read = connection.link.read();
-        while let Some(message) =
-            self.connections.get_mut(&token).and_then(|connection| connection.link.noise.next())
-        {
+        match self.receive(token) {
+            None => {}
+            Some(Ok(())) => self.write(token),
+            Some(Err(why)) => self.close(token, &why),
+        }
+    }
+
+    /// Reads what is there, and does what it says. `None` when the connection is closed by that.
+    fn receive(&mut self, token: Token) -> Option<std::result::Result<(), Broken>> {
+        let read = self.connections.get_mut(&token)?.link.read();
+        while let Some(message) = self.connections.get_mut(&token)?.link.noise.next() {
             if let Err(why) = self.message(token, &message) {
-                return self.close(token, &why);
+                self.close(token, &why);
+                return None;
             }
         }
-        match read {
-            Ok(()) => self.write(token),
-            Err(why) => self.close(token, &why),
+        Some(read)
+    }
+
+    /// The other end takes nothing any more. What it said before counts: that may be its goodbye.
+    fn hear_out(&mut self, token: Token, why: &Broken) {
+        for _ in 0..LAST_READS {
+            match self.receive(token) {
+                None => return,
+                Some(Ok(())) => {}
+                Some(Err(_)) => break,
+            }
         }
+        self.close(token, why);
     }
 
     fn message(&mut self, token: Token, bytes: &[u8]) -> std::result::Result<(), Broken> {
@@ -425,7 +443,7 @@ impl Service {
     fn write(&mut self, token: Token) {
         let Some(connection) = self.connections.get_mut(&token) else { return };
         if let Err(why) = connection.link.write() {
-            return self.close(token, &why);
+            return self.hear_out(token, &why);
         }
         let wants = connection.link.wants_write();
         if matches!(connection.role, Role::Done) && !wants {
