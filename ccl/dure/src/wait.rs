@@ -52,9 +52,9 @@ pub(crate) struct Stall {
 }
 
 impl Stall {
-    /// Something moved.
-    fn clear(&mut self) {
-        self.since = None;
+    /// Something moved. True when others may have been told before that nothing does.
+    fn clear(&mut self) -> bool {
+        !std::mem::take(self).asked.is_zero()
     }
 }
 
@@ -126,7 +126,9 @@ impl Inner {
         }
         match engine.turn(self.record()) {
             Ok(Turn::Moved) => {
-                engine.stall.clear();
+                if engine.stall.clear() {
+                    self.record().set_waiting(None);
+                }
                 Turn::Moved
             }
             Ok(turn) => turn,

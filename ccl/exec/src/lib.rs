@@ -330,9 +330,4 @@ impl Executor {
     pub fn recorders(&self) -> &[Recorder] {
         &self.machine.recorders
     }
-
-    /// Peers that this rank has connected to so far.
-    pub fn connected(&self) -> usize {
-        self.machine.links()
-    }
 }

@@ -267,9 +267,4 @@ impl Machine {
         // SAFETY: the message has arrived, and its slot is given back only after the header was read.
         slot::Header::decode(unsafe { slot::read(at) })
     }
-
-    /// How many links there are.
-    pub(crate) fn links(&self) -> usize {
-        self.links.len()
-    }
 }
