@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arbitrary::Arbitrary;
 use dure_device::{Combine, Dtype, Memory};
-use dure_exec::{Call, Executor, Layout, Layouts, Plan, Settings, Track};
+use dure_exec::{Call, Executor, Layout, Layouts, Plan, Prepared, Settings, Track};
 use dure_plan::{Collective, Rank, Step, World, algorithms, input, output};
 use dure_transport::{Peer, simulated};
 use libfuzzer_sys::fuzz_target;
@@ -177,23 +177,16 @@ impl Job {
         let memory = |buffer: &mut Vec<u32>| {
             Memory::host(buffer.as_mut_ptr().cast(), size_of_val(&buffer[..]))
         };
-        let call = Call {
-            plan: Arc::new(plan),
-            layouts,
-            input: memory(&mut source),
-            output: memory(&mut result),
-            dtype: Dtype::Uint32,
-            combine: Combine::Sum,
-            digest,
-        };
+        let (input, output) = (memory(&mut source), memory(&mut result));
         self.buffers.push(source);
         if let Some(executor) = &mut self.members[rank as usize].executor {
+            let sum = (Dtype::Uint32, Combine::Sum);
+            // Where its slots are too small for this call, they are on every rank.
+            let prepared =
+                Prepared::new(Arc::new(plan), &layouts, executor.settings(), sum).ok()?;
+            let call = Call { prepared: Arc::new(prepared), input, output, digest };
             // SAFETY: the buffers live as long as the job, and are not looked at before its executors are idle.
-            let submitted = unsafe { executor.submit(call, track) };
-            // Its slots are too small for this call, on every rank.
-            if submitted.is_err() {
-                return None;
-            }
+            unsafe { executor.submit(call, track) }.expect("there is memory");
         }
         if extent == 0 { None } else { Some(result) }
     }

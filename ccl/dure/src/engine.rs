@@ -6,8 +6,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use dure_device::{Dtype, Memory, Queue, Scale, Space, Work};
-use dure_exec::{Call, Executor, Plan, Track};
+use dure_device::{Combine, Dtype, Memory, Queue, Scale, Space, Work};
+use dure_exec::{Call, Executor, Layouts, Plan, Prepared, Track};
 use dure_plan::{Collective, Rank, Step, input, output};
 use dure_transport::Region;
 
@@ -75,7 +75,7 @@ pub(crate) enum Turn {
 /// The engine of one rank. One thread at a time turns it.
 #[derive(Debug)]
 pub(crate) struct Engine {
-    me: Rank,
+    pub(crate) me: Rank,
     ranks: u32,
     pub(crate) executor: Executor,
     pub(crate) tuner: Tuner,
@@ -258,8 +258,8 @@ impl Engine {
             match request.action {
                 Action::Send(peer) if peer == self.me.0 => to_self.0.push_back(request),
                 Action::Recv(peer) if peer == self.me.0 => to_self.1.push_back(request),
-                Action::Send(peer) => self.begin_message(&mut active, request, peer, true),
-                Action::Recv(peer) => self.begin_message(&mut active, request, peer, false),
+                Action::Send(peer) => self.begin_message(&mut active, request, peer, true)?,
+                Action::Recv(peer) => self.begin_message(&mut active, request, peer, false)?,
                 Action::Collective(what, _) | Action::Ragged(what, _) => {
                     let signature =
                         self.begin_collective(&mut active, &mut before, request, what)?;
@@ -272,6 +272,16 @@ impl Engine {
             start(&mut self.queues, &before).map_err(|e| executor_error(&e, self.me.0))?;
         active.stage = Stage::Before(tickets);
         Ok(active)
+    }
+
+    /// A plan on buffers of known layout.
+    pub(crate) fn prepare(
+        &self,
+        plan: Arc<Plan>,
+        layouts: &Layouts,
+        kind: (Dtype, Combine),
+    ) -> std::result::Result<Arc<Prepared>, dure_exec::Error> {
+        Prepared::new(plan, layouts, self.executor.settings(), kind).map(Arc::new)
     }
 
     fn begin_collective(
@@ -317,15 +327,11 @@ impl Engine {
             self.begin_padded(active, request, blocks, (plan, digest))?;
             return Ok(signature);
         }
-        let call = Call {
-            plan,
-            layouts,
-            input: request.input,
-            output: request.output,
-            dtype: request.dtype,
-            combine: request.op.combine(),
-            digest,
-        };
+        let combine = request.op.combine();
+        let prepared = self
+            .prepare(plan, &layouts, (request.dtype, combine))
+            .map_err(|e| executor_error(&e, self.me.0))?;
+        let call = Call { prepared, input: request.input, output: request.output, digest };
         active.calls.push((call, Track::Collective));
         Ok(signature)
     }
@@ -375,7 +381,13 @@ impl Engine {
         Ok(memory)
     }
 
-    fn begin_message(&mut self, active: &mut Active, request: Request, peer: u32, is_send: bool) {
+    fn begin_message(
+        &mut self,
+        active: &mut Active,
+        request: Request,
+        peer: u32,
+        is_send: bool,
+    ) -> Result<()> {
         let count = self.messages.entry((is_send, peer)).or_insert(0);
         *count += 1;
         #[expect(clippy::cast_possible_truncation, reason = "a digest of 32 of the 64 bits")]
@@ -386,16 +398,18 @@ impl Engine {
         } else {
             (Step::Recv { from: Rank(peer), dst: output(0, 1) }, Track::From(Rank(peer)))
         };
+        let plan = Arc::new(Plan::message(step));
+        let prepared = self
+            .prepare(plan, &layouts, (request.dtype, request.op.combine()))
+            .map_err(|e| executor_error(&e, self.me.0))?;
         let call = Call {
-            plan: Arc::new(Plan::message(step)),
-            layouts,
+            prepared,
             input: if is_send { request.input } else { Memory::EMPTY },
             output: if is_send { Memory::EMPTY } else { request.output },
-            dtype: request.dtype,
-            combine: request.op.combine(),
             digest,
         };
         active.calls.push((call, track));
+        Ok(())
     }
 
     /// Messages of a rank to itself: the k-th send meets the k-th receive of the same group.
@@ -414,15 +428,10 @@ impl Engine {
             }
             let mut layouts = send.layouts(self.ranks, self.me);
             layouts.output = layouts.input.clone();
-            let call = Call {
-                plan: Arc::new(Plan::copy()),
-                layouts,
-                input: send.input,
-                output: recv.output,
-                dtype: send.dtype,
-                combine: send.op.combine(),
-                digest: 0,
-            };
+            let prepared = self
+                .prepare(Arc::new(Plan::copy()), &layouts, (send.dtype, send.op.combine()))
+                .map_err(|e| executor_error(&e, self.me.0))?;
+            let call = Call { prepared, input: send.input, output: recv.output, digest: 0 };
             active.calls.push((call, Track::Collective));
         }
         if sends.is_empty() && recvs.is_empty() {
@@ -456,7 +465,7 @@ fn start(
             queues.iter().position(|(q, _)| *q == space).expect("every space has its queue");
         let work = match s.by {
             Some(by) => Work::Scale { src: s.src, dst: s.dst, dtype: s.dtype, by },
-            None => Work::Copy { src: s.src, dst: s.dst },
+            None => Work::copy(s.src, s.dst),
         };
         // SAFETY: whoever made the request promised that its buffers stay until the operation is done.
         #[allow(unsafe_code, reason = "buffers of a request are raw memory until it is done")]

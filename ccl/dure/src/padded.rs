@@ -15,6 +15,7 @@ use dure_plan::Collective;
 use crate::call::Request;
 use crate::engine::{Active, Engine, Local};
 use crate::error::Result;
+use crate::wait::executor_error;
 
 /// An all-to-all-v that waits for the length of the longest block.
 #[derive(Debug)]
@@ -42,21 +43,13 @@ impl Engine {
         let words = Memory::host(longest.as_mut_ptr().cast(), size_of_val(&*longest));
         let (all_reduce, _) = self.tuner.plan(Collective::AllReduce, 8, false)?;
         let one = Layout::Even { elems: 1, blocks: 1 };
-        let call = Call {
-            plan: all_reduce,
-            layouts: Layouts {
-                elem: 8,
-                input: one.clone(),
-                output: one.clone(),
-                whole: one,
-                ragged: false,
-            },
-            input: words.part(0, 8),
-            output: words.part(8, 8),
-            dtype: Dtype::Uint64,
-            combine: Combine::Max,
-            digest: !digest,
-        };
+        let layouts =
+            Layouts { elem: 8, input: one.clone(), output: one.clone(), whole: one, ragged: false };
+        let prepared = self
+            .prepare(all_reduce, &layouts, (Dtype::Uint64, Combine::Max))
+            .map_err(|e| executor_error(&e, self.me.0))?;
+        let call =
+            Call { prepared, input: words.part(0, 8), output: words.part(8, 8), digest: !digest };
         active.calls.push((call, Track::Collective));
         active.padded.push_back(Padded { request, blocks, plan, digest, longest });
         Ok(())
@@ -95,21 +88,10 @@ impl Engine {
         );
         let even = Layout::Even { elems: count, blocks: ranks };
         let elem = u32::try_from(dtype.size()).expect("elements are short");
-        let call = Call {
-            plan,
-            layouts: Layouts {
-                elem,
-                input: even.clone(),
-                output: even.clone(),
-                whole: even,
-                ragged: false,
-            },
-            input: from,
-            output: into,
-            dtype,
-            combine: request.op.combine(),
-            digest,
-        };
+        let layouts =
+            Layouts { elem, input: even.clone(), output: even.clone(), whole: even, ragged: false };
+        let prepared = self.prepare(plan, &layouts, (dtype, request.op.combine()))?;
+        let call = Call { prepared, input: from, output: into, digest };
         active.calls.push((call, Track::Collective));
         Ok(before)
     }

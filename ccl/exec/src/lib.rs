@@ -19,6 +19,7 @@ mod geometry;
 mod link;
 mod machine;
 mod plan;
+mod prepared;
 mod recorder;
 mod run;
 mod slot;
@@ -28,7 +29,7 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
-use dure_device::{Combine, Dtype, Memory, Queue, Space};
+use dure_device::{Memory, Queue, Space};
 use dure_plan::{Rank, Step};
 use dure_transport::{Card, Peer, Region, Transport};
 
@@ -39,24 +40,19 @@ pub use crate::link::Settings;
 pub use crate::link::fuzzing;
 use crate::machine::{Cover, Machine};
 pub use crate::plan::Plan;
+pub use crate::prepared::Prepared;
 pub use crate::recorder::{Event, Recorder};
 use crate::run::{Buffer, CallState, Progress, Run};
 
-/// One call of a collective (or one message): a plan, and what it works on.
+/// One call of a collective (or one message): a prepared plan, and the buffers that it works on.
 #[derive(Debug)]
 pub struct Call {
-    /// This rank's steps. It has at most as many lanes as [`Settings::lanes`].
-    pub plan: Arc<Plan>,
-    /// Where the blocks of the buffers are.
-    pub layouts: Layouts,
+    /// This rank's steps on buffers of known layout.
+    pub prepared: Arc<Prepared>,
     /// What is read. At least as long as the input layout's extent.
     pub input: Memory,
     /// What is written. At least as long as the output layout's extent.
     pub output: Memory,
-    /// Type of the elements.
-    pub dtype: Dtype,
-    /// How elements are combined, where the collective does.
-    pub combine: Combine,
     /// The same on all ranks that make the same call, different (as far as 32 bits go) otherwise.
     pub digest: u32,
 }
@@ -161,22 +157,18 @@ impl Executor {
     /// Puts a call in its lanes. It is done when [`Executor::is_idle`] says that nothing is left.
     ///
     /// # Errors
-    /// [`Error::SlotTooSmall`], [`Error::NoMemory`]: nothing was started.
+    /// [`Error::NoMemory`]: nothing was started.
     ///
     /// # Safety
     /// The memory of the call stays valid, and nobody else writes it or reads the output, until the executor is idle,
     /// has failed and is dropped, or is dropped.
     #[allow(unsafe_code, reason = "buffers of a call are raw memory until it is done")]
     pub unsafe fn submit(&mut self, call: Call, track: Track) -> Result<(), Error> {
-        let (shape, slot) = (call.plan.shape, self.machine.settings.slot_bytes);
-        let plan_lanes =
-            u16::try_from(call.plan.lanes.len()).expect("lanes are counted in 16 bits");
-        let geometries: Vec<Geometry> = (0..plan_lanes)
-            .map(|lane| Geometry::new(call.layouts.clone(), shape, slot, lane, plan_lanes))
-            .collect::<Result<_, _>>()?;
+        let prepared = call.prepared;
         if track == Track::Collective {
-            for (lane, geometry) in geometries.iter().enumerate() {
-                self.machine.scratch(lane, geometry.scratch_bytes(shape.scratch))?;
+            let chunks = prepared.plan.shape.scratch;
+            for (lane, geometry) in prepared.lanes.iter().enumerate() {
+                self.machine.scratch(lane, geometry.scratch_bytes(chunks))?;
             }
         }
         let space = if call.output.len > 0 && call.output.space != Space::Host {
@@ -194,16 +186,9 @@ impl Executor {
         let input = unsafe { self.buffer(call.input) };
         // SAFETY: this function's contract.
         let output = unsafe { self.buffer(call.output) };
-        let state = CallState {
-            plan: call.plan,
-            input,
-            output,
-            dtype: call.dtype,
-            combine: call.combine,
-            digest: call.digest,
-            queue,
-        };
-        for (index, geometry) in geometries.into_iter().enumerate() {
+        let lanes = prepared.lanes.len();
+        let state = CallState { prepared, input, output, digest: call.digest, queue };
+        for index in 0..lanes {
             self.next_run += 1;
             let message_lane = self.lanes.len();
             let (lane, runs) = match track {
@@ -211,7 +196,7 @@ impl Executor {
                 Track::To(peer) => (message_lane, self.to.entry(peer.0).or_default()),
                 Track::From(peer) => (message_lane, self.from.entry(peer.0).or_default()),
             };
-            runs.push_back(Run::new(state.clone(), index, lane, geometry, self.next_run));
+            runs.push_back(Run::new(state.clone(), index, lane, self.next_run));
         }
         Ok(())
     }

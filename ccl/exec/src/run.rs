@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use dure_device::{Combine, Dtype, Memory};
+use dure_device::Memory;
 use dure_plan::{Chunks, Step};
 use dure_transport::{Card, Peer, Posted, RemoteRegion};
 
@@ -10,7 +10,8 @@ use crate::Error;
 use crate::geometry::Geometry;
 use crate::link::{self, Grant, Target};
 use crate::machine::{Cover, Machine};
-use crate::plan::Plan;
+use crate::plan::LanePlan;
+use crate::prepared::Prepared;
 use crate::recorder::Event;
 
 /// Whether a run got further.
@@ -34,11 +35,9 @@ pub(crate) struct Buffer {
 /// What a run of one call shares with those on the other lanes.
 #[derive(Clone, Debug)]
 pub(crate) struct CallState {
-    pub(crate) plan: Arc<Plan>,
+    pub(crate) prepared: Arc<Prepared>,
     pub(crate) input: Buffer,
     pub(crate) output: Buffer,
-    pub(crate) dtype: Dtype,
-    pub(crate) combine: Combine,
     pub(crate) digest: u32,
     /// Which of the machine's device queues does the work.
     pub(crate) queue: usize,
@@ -87,7 +86,6 @@ pub(crate) struct Run {
     /// Which of the plan's lanes, and which lane of the links.
     pub(crate) plan_lane: usize,
     pub(crate) lane: usize,
-    pub(crate) geometry: Geometry,
     /// Identifies this run among those in flight.
     pub(crate) id: u64,
     pub(crate) at: usize,
@@ -103,18 +101,11 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    pub(crate) fn new(
-        call: CallState,
-        plan_lane: usize,
-        lane: usize,
-        geometry: Geometry,
-        id: u64,
-    ) -> Self {
+    pub(crate) fn new(call: CallState, plan_lane: usize, lane: usize, id: u64) -> Self {
         Self {
             call,
             plan_lane,
             lane,
-            geometry,
             id,
             at: 0,
             pass: 0,
@@ -126,11 +117,21 @@ impl Run {
         }
     }
 
+    /// The plan's steps on this lane.
+    pub(crate) fn steps(&self) -> &LanePlan {
+        &self.call.prepared.plan.lanes[self.plan_lane]
+    }
+
+    /// Where the chunks of this lane are.
+    pub(crate) fn geometry(&self) -> &Geometry {
+        &self.call.prepared.lanes[self.plan_lane]
+    }
+
     /// Where it is: digest of the call, pass, number of the step, and the step (`None` when all steps are done and only
     /// sources are held).
     pub(crate) fn position(&self) -> (u32, u32, usize, Option<Step>) {
-        let step = (self.pass < self.geometry.passes())
-            .then(|| self.call.plan.lanes[self.plan_lane].steps.get(self.at).copied())
+        let step = (self.pass < self.geometry().passes())
+            .then(|| self.steps().steps.get(self.at).copied())
             .flatten();
         (self.call.digest, self.pass, self.at, step)
     }
@@ -141,10 +142,10 @@ impl Run {
             self.start(machine)?;
         }
         self.give_grants(machine)?;
-        let plan = Arc::clone(&self.call.plan);
-        let steps = &plan.lanes[self.plan_lane].steps;
+        let prepared = Arc::clone(&self.call.prepared);
+        let steps = &prepared.plan.lanes[self.plan_lane].steps;
         let mut progress = Progress::Stuck;
-        while self.pass < self.geometry.passes() {
+        while self.pass < self.geometry().passes() {
             let Some(step) = steps.get(self.at) else {
                 self.at = 0;
                 self.pass += 1;
@@ -191,8 +192,8 @@ impl Run {
             ..Event::default()
         };
         machine.recorders[self.lane].record(begin);
-        let plan = Arc::clone(&self.call.plan);
-        for used in &plan.lanes[self.plan_lane].peers {
+        let prepared = Arc::clone(&self.call.prepared);
+        for used in &prepared.plan.lanes[self.plan_lane].peers {
             machine.connect(used.peer)?;
             // Both ends of an edge ask this of its first message, and get the same answer.
             let mut is_long = |chunks| {
@@ -212,7 +213,7 @@ impl Run {
 
     /// The bytes of chunks in this pass, into `machine.segments`; returns their sum.
     pub(crate) fn segments(&self, machine: &mut Machine, chunks: Chunks) -> u64 {
-        self.geometry.segments(chunks, self.pass, &mut machine.segments);
+        self.geometry().segments(chunks, self.pass, &mut machine.segments);
         machine.segments.iter().map(|s| s.end - s.start).sum()
     }
 
@@ -251,8 +252,8 @@ impl Run {
         if card.0.len() > link::longest_grant_card(machine.net.caps(Peer(peer)).head) {
             return None;
         }
-        let ragged = self.geometry.layouts().ragged;
-        let block = if ragged { self.geometry.block_start(first.buf, first.first) } else { 0 };
+        let ragged = self.geometry().layouts().ragged;
+        let block = if ragged { self.geometry().block_start(first.buf, first.first) } else { 0 };
         Some((cover.offset + block, card))
     }
 

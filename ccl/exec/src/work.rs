@@ -64,16 +64,14 @@ impl Run {
                 Ok(link.slot(net, self.lane))
             }
             Permit::Land { remote, window, base } => {
-                let chunk = self.call.plan.lanes[self.plan_lane]
-                    .lands(self.at)
-                    .expect("all messages of the edge land");
+                let chunk = self.steps().lands(self.at).expect("all messages of the edge land");
                 // Where ragged blocks begin is each rank's own affair: then the grant told, and the place in the block is
                 // the same at both ends.
                 let at = base
-                    + if self.geometry.layouts().ragged {
-                        self.geometry.within_block(src.buf, src.first, self.pass).start
+                    + if self.geometry().layouts().ragged {
+                        self.geometry().within_block(src.buf, src.first, self.pass).start
                     } else {
-                        self.geometry.in_whole(chunk, self.pass).start
+                        self.geometry().in_whole(chunk, self.pass).start
                     };
                 let window = window.map(|w| part(w, &(at..at + bytes)));
                 Ok(Some(Target { into: remote, at, window, slot: None }))
@@ -169,7 +167,7 @@ impl Run {
         let (mut ticket, mut at) = (0, 0);
         for segment in &segments {
             let src = part(memory, segment);
-            ticket = self.submit(machine, &Work::Copy { src, dst: dst.part(at, src.len) })?;
+            ticket = self.submit(machine, &Work::copy(src, dst.part(at, src.len)))?;
             at += src.len;
         }
         machine.segments = segments;
@@ -233,23 +231,20 @@ impl Run {
         let out = self.buffer(machine, dst.buf).memory;
         let (mut ticket, mut at) = (0, PAYLOAD);
         for k in 0..dst.len {
-            let dst = part(out, &self.geometry.chunk(dst.buf, dst.first + k, self.pass));
+            let dst = part(out, &self.geometry().chunk(dst.buf, dst.first + k, self.pass));
             if dst.len == 0 {
                 continue;
             }
             let payload = slot.part(at, dst.len);
             at += dst.len;
             ticket = match with {
-                None => self.submit(machine, &Work::Copy { src: payload, dst })?,
+                None => self.submit(machine, &Work::copy(payload, dst))?,
                 Some(with) => {
                     let operand = self.buffer(machine, with.buf).memory;
                     let operand =
-                        part(operand, &self.geometry.chunk(with.buf, with.first + k, self.pass));
-                    let (dtype, by) = (self.call.dtype, &self.call.combine);
-                    self.submit(
-                        machine,
-                        &Work::Reduce { srcs: &[operand, payload], dst, dtype, by },
-                    )?
+                        part(operand, &self.geometry().chunk(with.buf, with.first + k, self.pass));
+                    let (dtype, by) = (self.call.prepared.dtype, &self.call.prepared.combine);
+                    self.submit(machine, &Work::reduce(&[operand, payload], dst, dtype, by))?
                 }
             };
         }
@@ -276,10 +271,10 @@ impl Run {
         let into = self.buffer(machine, dst.buf).memory;
         let mut ticket = 0;
         for k in 0..dst.len {
-            let src = part(from, &self.geometry.chunk(src.buf, src.first + k, self.pass));
-            let dst = part(into, &self.geometry.chunk(dst.buf, dst.first + k, self.pass));
+            let src = part(from, &self.geometry().chunk(src.buf, src.first + k, self.pass));
+            let dst = part(into, &self.geometry().chunk(dst.buf, dst.first + k, self.pass));
             if dst.len > 0 && src != dst {
-                ticket = self.submit(machine, &Work::Copy { src, dst })?;
+                ticket = self.submit(machine, &Work::copy(src, dst))?;
             }
         }
         Ok(Begun::Work(ticket, Then::Next))
@@ -300,21 +295,21 @@ impl Run {
         let mut operands = Vec::with_capacity(srcs.groups as usize);
         let mut ticket = 0;
         for k in 0..dst.len {
-            let dst = part(into, &self.geometry.chunk(dst.buf, dst.first + k, self.pass));
+            let dst = part(into, &self.geometry().chunk(dst.buf, dst.first + k, self.pass));
             if dst.len == 0 {
                 continue;
             }
             operands.clear();
             operands.extend((0..srcs.groups).map(|group| {
                 if group == srcs.at {
-                    part(own, &self.geometry.chunk(srcs.own.buf, srcs.own.first + k, self.pass))
+                    part(own, &self.geometry().chunk(srcs.own.buf, srcs.own.first + k, self.pass))
                 } else {
                     let chunk = srcs.first + group * srcs.own.len + k;
-                    part(scratch, &self.geometry.chunk(Buf::Scratch, chunk, self.pass))
+                    part(scratch, &self.geometry().chunk(Buf::Scratch, chunk, self.pass))
                 }
             }));
-            let (dtype, by) = (self.call.dtype, &self.call.combine);
-            ticket = self.submit(machine, &Work::Reduce { srcs: &operands, dst, dtype, by })?;
+            let (dtype, by) = (self.call.prepared.dtype, &self.call.prepared.combine);
+            ticket = self.submit(machine, &Work::reduce(&operands, dst, dtype, by))?;
         }
         Ok(Begun::Work(ticket, Then::Next))
     }

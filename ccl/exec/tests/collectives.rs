@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use dure_device::{Combine, Device, Dtype, Memory, Work};
-use dure_exec::{Call, Executor, Layout, Layouts, Plan, Settings, Track};
+use dure_exec::{Call, Executor, Layout, Layouts, Plan, Prepared, Settings, Track};
 use dure_plan::{Algorithm, Blocks, Collective, Rank, World, algorithms};
 use dure_transport::simulated;
 
@@ -69,7 +69,7 @@ impl Job {
     fn copy(&self, src: Memory, dst: Memory) {
         let mut queue = self.device.queue().unwrap();
         // SAFETY: the test's own buffers, waited for below.
-        let ticket = unsafe { queue.submit(&Work::Copy { src, dst }) }.unwrap();
+        let ticket = unsafe { queue.submit(&Work::copy(src, dst)) }.unwrap();
         while queue.completed().unwrap() < ticket {
             std::thread::yield_now();
         }
@@ -176,15 +176,10 @@ fn check(by: &dyn Algorithm, what: Collective, world: &World, setting: &Setting)
                 whole: even(what.whole(n)),
                 ragged: false,
             };
-            let call = Call {
-                plan: Arc::new(Plan::collect(what, world, by, Rank(me))),
-                layouts,
-                input: src,
-                output: dst,
-                dtype: Dtype::F32,
-                combine: Combine::Sum,
-                digest: 1 + round,
-            };
+            let plan = Arc::new(Plan::collect(what, world, by, Rank(me)));
+            let sum = (Dtype::F32, Combine::Sum);
+            let prepared = Arc::new(Prepared::new(plan, &layouts, setting.settings, sum).unwrap());
+            let call = Call { prepared, input: src, output: dst, digest: 1 + round };
             // SAFETY: the buffers live as long as the device, which outlives the run below.
             unsafe { job.executors[me as usize].submit(call, Track::Collective) }.unwrap();
             outputs.push(dst);

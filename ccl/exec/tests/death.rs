@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use dure_device::{Combine, Dtype, Memory};
-use dure_exec::{Call, Error, Executor, Layout, Layouts, Plan, Settings, Track};
+use dure_exec::{Call, Error, Executor, Layout, Layouts, Plan, Prepared, Settings, Track};
 use dure_plan::{Collective, Rank, World, find};
 use dure_transport::{Peer, simulated};
 
@@ -29,19 +29,19 @@ fn kill_after(steps: u32, options: &simulated::Options) -> bool {
         let queues = vec![(host.space(), host.queue().unwrap())];
         let mut executor = Executor::new(net, addresses.clone(), settings, queues);
         let plan = Plan::collect(Collective::AllReduce, &World::flat(RANKS), by, Rank(rank));
+        let layouts = Layouts {
+            elem: 4,
+            input: even.clone(),
+            output: even.clone(),
+            whole: even.clone(),
+            ragged: false,
+        };
+        let sum = (Dtype::Uint32, Combine::Sum);
+        let prepared = Prepared::new(Arc::new(plan), &layouts, settings, sum).unwrap();
         let call = Call {
-            plan: Arc::new(plan),
-            layouts: Layouts {
-                elem: 4,
-                input: even.clone(),
-                output: even.clone(),
-                whole: even.clone(),
-                ragged: false,
-            },
+            prepared: Arc::new(prepared),
             input: memory.next().unwrap(),
             output: memory.next().unwrap(),
-            dtype: Dtype::Uint32,
-            combine: Combine::Sum,
             digest: 1,
         };
         // SAFETY: the buffers outlive the executors, and nobody looks at them before.

@@ -1,0 +1,41 @@
+//! A call without its buffers: what is worked out once, and serves every call that looks the same.
+
+use std::sync::Arc;
+
+use dure_device::{Combine, Dtype};
+
+use crate::Error;
+use crate::geometry::{Geometry, Layouts};
+use crate::link::Settings;
+use crate::plan::Plan;
+
+/// A plan on buffers of known layout, for one type and operation. A collective that is called again and again is
+/// prepared once.
+#[derive(Debug)]
+pub struct Prepared {
+    pub(crate) plan: Arc<Plan>,
+    /// The geometry of each of the plan's lanes.
+    pub(crate) lanes: Box<[Geometry]>,
+    pub(crate) dtype: Dtype,
+    pub(crate) combine: Combine,
+}
+
+impl Prepared {
+    /// Prepares calls by `plan` on buffers that lie as `layouts` say, for an executor with `settings`. The plan has at
+    /// most as many lanes as the settings. `combine` is not looked at where nothing is combined.
+    ///
+    /// # Errors
+    /// [`Error::SlotTooSmall`] when not even one element of each chunk of the plan's longest message fits a slot.
+    pub fn new(
+        plan: Arc<Plan>,
+        layouts: &Layouts,
+        settings: Settings,
+        (dtype, combine): (Dtype, Combine),
+    ) -> Result<Self, Error> {
+        let lanes = u16::try_from(plan.lanes.len()).expect("lanes are counted in 16 bits");
+        let geometry =
+            |lane| Geometry::new(layouts.clone(), plan.shape, settings.slot_bytes, lane, lanes);
+        let lanes = (0..lanes).map(geometry).collect::<Result<_, _>>()?;
+        Ok(Self { plan, lanes, dtype, combine })
+    }
+}
