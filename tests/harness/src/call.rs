@@ -142,7 +142,7 @@ impl Buffer {
     fn copy(&self, src: Memory, dst: Memory) {
         let mut queue: Box<dyn Queue> = self.device.queue().expect("the device opens queues");
         // SAFETY: both are valid until the copy is done, which this function waits for, and no one else uses them.
-        let ticket = unsafe { queue.submit(&Work::Copy { src, dst }) }.expect("devices copy");
+        let ticket = unsafe { queue.submit(&Work::copy(src, dst)) }.expect("devices copy");
         while queue.completed().expect("the device is there") < ticket {
             std::thread::yield_now();
         }

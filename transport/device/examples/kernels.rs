@@ -68,5 +68,5 @@ fn fill(bytes: &mut [u8]) {
 /// `dst = a + b`.
 fn add(queue: &mut dyn Queue, [a, b, dst]: [Memory; 3], dtype: Dtype) -> dure_device::Result<u64> {
     // SAFETY: the buffers are disjoint, and used by nobody else.
-    unsafe { queue.submit(&Work::Reduce { srcs: &[a, b], dst, dtype, by: &Combine::Sum }) }
+    unsafe { queue.submit(&Work::reduce(&[a, b], dst, dtype, &Combine::Sum)) }
 }

@@ -113,7 +113,7 @@ pub trait Queue: Send + Debug {
     ///
     /// # Safety
     /// Until the work is done, all memory it names stays valid, nobody writes what it reads, and nobody touches what it
-    /// writes. Sources may equal the destination exactly; they may not overlap it otherwise.
+    /// writes. Each source may equal a destination exactly; nothing that is written overlaps anything else otherwise.
     unsafe fn submit(&mut self, work: &Work<'_>) -> Result<u64>;
 
     /// How much of the submitted work is done. Never goes down; never blocks.
@@ -126,12 +126,16 @@ pub trait Queue: Send + Debug {
 /// One piece of work for a [`Queue`].
 #[derive(Debug)]
 pub enum Work<'a> {
-    /// `dst = src`, byte by byte; both of the same length.
+    /// `dst = src`, byte by byte; all of the same length.
     Copy {
         /// What is read.
         src: Memory,
-        /// What is written.
+        /// What is written; it may be `src`.
         dst: Memory,
+        /// Where the same bytes go in the same pass over memory: read once, written twice.
+        also: Option<Memory>,
+        /// How both are written.
+        stores: Stores,
     },
     /// `dst[i] = srcs[0][i] op srcs[1][i] op ...`, in the order of `srcs`. All of the same length, a multiple of the
     /// element size. With more than two sources, sums of 8-bit and 16-bit floating-point types accumulate in `f32` and
@@ -141,10 +145,14 @@ pub enum Work<'a> {
         srcs: &'a [Memory],
         /// What is written; it may be one of the sources.
         dst: Memory,
+        /// Where the same bytes go in the same pass over memory; it may be another of the sources.
+        also: Option<Memory>,
         /// Type of the elements.
         dtype: Dtype,
         /// How two elements become one.
         by: &'a Combine,
+        /// How both are written.
+        stores: Stores,
     },
     /// `dst[i] = src[i] scaled`; both of the same length, a multiple of the element size.
     Scale {
@@ -157,6 +165,29 @@ pub enum Work<'a> {
         /// By how much.
         by: Scale,
     },
+}
+
+impl<'a> Work<'a> {
+    /// [`Work::Copy`] to one place, through the cache.
+    pub const fn copy(src: Memory, dst: Memory) -> Self {
+        Self::Copy { src, dst, also: None, stores: Stores::Cached }
+    }
+
+    /// [`Work::Reduce`] to one place, through the cache.
+    pub const fn reduce(srcs: &'a [Memory], dst: Memory, dtype: Dtype, by: &'a Combine) -> Self {
+        Self::Reduce { srcs, dst, also: None, dtype, by, stores: Stores::Cached }
+    }
+}
+
+/// How output is written. A hint: the bytes are the same, and a device that has no such choice ignores it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stores {
+    /// Through the cache, for output that is read again soon.
+    #[default]
+    Cached,
+    /// Past the cache (non-temporal), for output larger than the cache or not read again soon: saves reading each line
+    /// before it is written. Ordered before anything the submitter writes after the work is done.
+    Streaming,
 }
 
 /// How two elements become one. Every operation is commutative; floating-point sums and products are not associative,

@@ -20,9 +20,17 @@ impl Work<'_> {
         }
     }
 
+    /// What is written besides.
+    pub(crate) const fn also(&self) -> Option<Memory> {
+        match *self {
+            Self::Copy { also, .. } | Self::Reduce { also, .. } => also,
+            Self::Scale { .. } => None,
+        }
+    }
+
     /// All memory that it names.
     pub(crate) fn memory(&self) -> impl Iterator<Item = Memory> {
-        self.sources().iter().copied().chain([self.destination()])
+        self.sources().iter().copied().chain([self.destination()]).chain(self.also())
     }
 
     /// Checks the shape of the work: its lengths fit together, and the operation is defined.
@@ -31,18 +39,21 @@ impl Work<'_> {
     /// [`Error::Unsupported`], in the name of `device`.
     ///
     /// # Panics
-    /// When lengths differ or are not of whole elements, when there is no source, or when a source overlaps the
-    /// destination without being it: mistakes of ours that would corrupt memory.
+    /// When lengths differ or are not of whole elements, when there is no source, when a source overlaps a destination
+    /// without being it, or when two destinations overlap: mistakes of ours that would corrupt memory.
     pub(crate) fn check(&self, device: &str) -> Result<()> {
         let dst = self.destination();
         assert!(!self.sources().is_empty(), "a reduction has at least one source");
-        for src in self.sources() {
-            assert_eq!(src.len, dst.len, "sources are as long as the destination");
-            assert!(
-                src.ptr == dst.ptr || !src.overlaps(dst),
-                "a source is the destination or disjoint from it"
-            );
+        for dst in [dst].into_iter().chain(self.also()) {
+            for src in self.sources() {
+                assert_eq!(src.len, dst.len, "sources are as long as the destination");
+                assert!(
+                    src.ptr == dst.ptr || !src.overlaps(dst),
+                    "a source is the destination or disjoint from it"
+                );
+            }
         }
+        assert!(self.also().is_none_or(|also| !also.overlaps(dst)), "destinations are disjoint");
         let (dtype, unsupported) = match *self {
             Self::Copy { .. } => return Ok(()),
             Self::Reduce { dtype, by, .. } => {

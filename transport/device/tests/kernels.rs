@@ -49,7 +49,7 @@ fn run(
         memories.fill(dst);
     }
     let mut queue = Host::new(width).queue().unwrap();
-    finish(&mut *queue, &Work::Reduce { srcs: &memories, dst, dtype, by });
+    finish(&mut *queue, &Work::reduce(&memories, dst, dtype, by));
     let written = match alias {
         Alias::Nothing => &fresh,
         Alias::First | Alias::All => &buffers[0],
@@ -256,9 +256,9 @@ fn copies_are_exact_and_onto_themselves_are_nothing() {
     let mut queue = Host::new(Width::best()).queue().unwrap();
     let (mut src, mut dst) = (data(Dtype::Uint8, 1001, 5), vec![0; 1001]);
     let (from, to) = (memory(&mut src), memory(&mut dst));
-    finish(&mut *queue, &Work::Copy { src: from, dst: to });
-    finish(&mut *queue, &Work::Copy { src: to, dst: to });
-    finish(&mut *queue, &Work::Copy { src: Memory::EMPTY, dst: Memory::EMPTY });
+    finish(&mut *queue, &Work::copy(from, to));
+    finish(&mut *queue, &Work::copy(to, to));
+    finish(&mut *queue, &Work::copy(Memory::EMPTY, Memory::EMPTY));
     assert_eq!(src, dst);
     assert_eq!(queue.completed().unwrap(), 3);
 }
@@ -268,8 +268,9 @@ fn what_is_not_defined_is_refused_by_name() {
     let mut buffer = vec![0; 16];
     let dst = memory(&mut buffer);
     let mut queue = Host::new(Width::best()).queue().unwrap();
+    let srcs = [dst, dst];
     let refused = [
-        Work::Reduce { srcs: &[dst, dst], dst, dtype: Dtype::F32, by: &Combine::BitXor },
+        Work::reduce(&srcs, dst, Dtype::F32, &Combine::BitXor),
         Work::Scale { src: dst, dst, dtype: Dtype::Bf16, by: Scale::ByInteger(2) },
         Work::Scale { src: dst, dst, dtype: Dtype::Int32, by: Scale::Over(0) },
     ];
@@ -288,7 +289,7 @@ fn overlapping_memory_is_a_broken_invariant() {
     let all = memory(&mut buffer);
     finish(
         &mut *Host::new(Width::best()).queue().unwrap(),
-        &Work::Copy { src: all.part(0, 8), dst: all.part(4, 8) },
+        &Work::copy(all.part(0, 8), all.part(4, 8)),
     );
 }
 

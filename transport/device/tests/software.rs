@@ -44,13 +44,13 @@ fn wait(what: &str, mut condition: impl FnMut() -> bool) {
 /// Memory of the device with these bytes.
 fn upload(device: &Software, queue: &mut dyn Queue, bytes: &mut [u8]) -> Memory {
     let dst = device.alloc(bytes.len()).unwrap();
-    finish(queue, &Work::Copy { src: memory(bytes), dst });
+    finish(queue, &Work::copy(memory(bytes), dst));
     dst
 }
 
 fn download(queue: &mut dyn Queue, src: Memory) -> Vec<u8> {
     let mut bytes = vec![0; src.len];
-    finish(queue, &Work::Copy { src, dst: memory(&mut bytes) });
+    finish(queue, &Work::copy(src, memory(&mut bytes)));
     bytes
 }
 
@@ -65,7 +65,7 @@ fn every_reduction_is_done_on_device_memory() {
                 let expected = reduce(&srcs, dtype, by);
                 let memories: Vec<_> =
                     srcs.iter_mut().map(|src| upload(&device, &mut *queue, src)).collect();
-                finish(&mut *queue, &Work::Reduce { srcs: &memories, dst: memories[1], dtype, by });
+                finish(&mut *queue, &Work::reduce(&memories, memories[1], dtype, by));
                 assert!(
                     agree(dtype, &download(&mut *queue, memories[1]), &expected),
                     "{by:?} on {dtype}"
@@ -86,10 +86,7 @@ fn host_and_device_memory_mix_in_one_piece_of_work() {
     let (mut a, mut b, mut dst) = (vec![1u8; 100], vec![2u8; 100], vec![0u8; 100]);
     let srcs = [upload(&device, &mut *queue, &mut a), memory(&mut b)];
     let out = memory(&mut dst);
-    finish(
-        &mut *queue,
-        &Work::Reduce { srcs: &srcs, dst: out, dtype: Dtype::Int8, by: &Combine::Sum },
-    );
+    finish(&mut *queue, &Work::reduce(&srcs, out, Dtype::Int8, &Combine::Sum));
     finish(
         &mut *queue,
         &Work::Scale { src: out, dst: srcs[0], dtype: Dtype::Int8, by: Scale::ByInteger(5) },
@@ -126,13 +123,13 @@ fn memory_of_others_is_refused() {
     let outside = Memory { len: 2 << 20, ..mine };
     let renamed = Memory { space: Space::Device(1), ..theirs };
     for src in [theirs, disguised, outside, renamed] {
-        let result = submit(&mut *queue, &Work::Copy { src, dst: Memory { len: src.len, ..mine } });
+        let result = submit(&mut *queue, &Work::copy(src, Memory { len: src.len, ..mine }));
         assert!(matches!(result, Err(Error::NotMine { .. })), "{src:?}: {result:?}");
     }
     let mut bytes = vec![0; 64];
     let mut on_host = host().queue().unwrap();
     for (src, dst) in [(mine, memory(&mut bytes)), (memory(&mut bytes), mine)] {
-        let result = submit(&mut *on_host, &Work::Copy { src, dst });
+        let result = submit(&mut *on_host, &Work::copy(src, dst));
         assert!(matches!(result, Err(Error::NotMine { .. })), "{result:?}");
     }
     let inner = mine.ptr.as_ptr().wrapping_add(63).cast_const();
@@ -163,7 +160,7 @@ fn work_completes_in_order_and_the_count_never_goes_down() {
         let mut queue = device.queue().unwrap();
         let memory = device.alloc(4096).unwrap();
         for k in 1..=100 {
-            assert_eq!(submit(&mut *queue, &Work::Copy { src: memory, dst: memory }).unwrap(), k);
+            assert_eq!(submit(&mut *queue, &Work::copy(memory, memory)).unwrap(), k);
         }
         let mut last = 0;
         wait("100 pieces of work are done", || {
@@ -182,7 +179,7 @@ fn a_lazy_queue_is_not_done_when_a_hasty_caller_looks() {
         let device = device(0, Some(seed));
         let mut queue = device.queue().unwrap();
         let memory = device.alloc(64).unwrap();
-        let number = submit(&mut *queue, &Work::Copy { src: memory, dst: memory }).unwrap();
+        let number = submit(&mut *queue, &Work::copy(memory, memory)).unwrap();
         early += u32::from(queue.completed().unwrap() < number);
         wait("it is done after a few looks", || queue.completed().unwrap() == number);
     }
@@ -196,7 +193,7 @@ fn work_on_a_dropped_lazy_queue_is_done() {
     let mut ones = vec![1; 64];
     let (from, to) = (upload(&device, &mut *reader, &mut ones), device.alloc(64).unwrap());
     for _ in 0..10 {
-        submit(&mut *queue, &Work::Copy { src: from, dst: to }).unwrap();
+        submit(&mut *queue, &Work::copy(from, to)).unwrap();
     }
     drop(queue);
     wait("the copies are done", || download(&mut *reader, to) == ones);
@@ -207,7 +204,7 @@ fn a_dead_device_reports_that_it_is_gone() {
     let device = device(0, Some(4));
     let mut queue = device.queue().unwrap();
     let memory = device.alloc(64).unwrap();
-    let work = Work::Copy { src: memory, dst: memory };
+    let work = Work::copy(memory, memory);
     submit(&mut *queue, &work).unwrap();
     device.die();
     device.die();
@@ -224,8 +221,7 @@ fn a_panic_in_a_custom_function_ends_the_device_not_the_caller() {
     let by = Combine::Custom(Custom(Arc::new(|_: &[u8], _: &mut [u8], _| {
         panic!("a mistake of the user")
     })));
-    submit(&mut *queue, &Work::Reduce { srcs: &srcs, dst: srcs[0], dtype: Dtype::F32, by: &by })
-        .unwrap();
+    submit(&mut *queue, &Work::reduce(&srcs, srcs[0], Dtype::F32, &by)).unwrap();
     wait("the queue reports it", || matches!(queue.completed(), Err(Error::Gone { .. })));
 }
 
@@ -246,7 +242,7 @@ fn the_thread_sleeps_when_idle_and_ends_with_the_last_queue() {
     wait("it sleeps", || thread_state("npu-idle") == Some('S'));
     let memory = device.alloc(64).unwrap();
     drop(device);
-    finish(&mut *queue, &Work::Copy { src: memory, dst: memory });
+    finish(&mut *queue, &Work::copy(memory, memory));
     wait("it sleeps again", || thread_state("npu-idle") == Some('S'));
     drop(queue);
     wait("it ends", || thread_state("npu-idle").is_none());

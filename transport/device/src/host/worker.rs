@@ -43,15 +43,19 @@ impl Worker {
     pub(crate) unsafe fn perform(&mut self, work: &Work<'_>) {
         match *work {
             // SAFETY: the caller's promise.
-            Work::Copy { src, dst } => unsafe { access::copy(src, dst) },
+            Work::Copy { src, dst, .. } => unsafe { access::copy(src, dst) },
             // SAFETY: the caller's promise.
-            Work::Reduce { srcs, dst, dtype, by } => unsafe {
+            Work::Reduce { srcs, dst, dtype, by, .. } => unsafe {
                 reduce::reduce(self, srcs, dst, dtype, by)
             },
             // SAFETY: the caller's promise.
             Work::Scale { src, dst, dtype, by } => unsafe {
                 scale::scale(self, src, dst, dtype, by)
             },
+        }
+        if let Some(also) = work.also() {
+            // SAFETY: the caller's promise.
+            unsafe { access::copy(work.destination(), also) };
         }
     }
 }

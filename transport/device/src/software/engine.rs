@@ -8,7 +8,7 @@ use crossbeam::channel::{Receiver, Sender, unbounded};
 
 use super::pages::Pages;
 use crate::host::{Width, Worker};
-use crate::{Combine, Dtype, Error, Memory, Result, Scale, Work};
+use crate::{Combine, Dtype, Error, Memory, Result, Scale, Stores, Work};
 
 /// What the engine is told.
 #[derive(Debug)]
@@ -35,6 +35,8 @@ pub(super) struct Order {
 pub(super) struct Command {
     srcs: Vec<Memory>,
     dst: Memory,
+    also: Option<Memory>,
+    stores: Stores,
     kind: Kind,
 }
 
@@ -47,26 +49,29 @@ enum Kind {
 
 impl Command {
     pub(super) fn new(work: &Work<'_>) -> Self {
-        let kind = match *work {
-            Work::Copy { .. } => Kind::Copy,
-            Work::Reduce { dtype, by, .. } => Kind::Reduce(dtype, by.clone()),
-            Work::Scale { dtype, by, .. } => Kind::Scale(dtype, by),
+        let (kind, stores) = match *work {
+            Work::Copy { stores, .. } => (Kind::Copy, stores),
+            Work::Reduce { dtype, by, stores, .. } => (Kind::Reduce(dtype, by.clone()), stores),
+            Work::Scale { dtype, by, .. } => (Kind::Scale(dtype, by), Stores::Cached),
         };
-        Self { srcs: work.sources().to_vec(), dst: work.destination(), kind }
+        let (srcs, dst, also) = (work.sources().to_vec(), work.destination(), work.also());
+        Self { srcs, dst, also, stores, kind }
     }
 
     /// The same with each memory replaced.
     fn map(mut self, f: impl Fn(Memory) -> Memory) -> Self {
         self.srcs.iter_mut().for_each(|src| *src = f(*src));
         self.dst = f(self.dst);
+        self.also = self.also.map(f);
         self
     }
 
     fn work(&self) -> Work<'_> {
-        let (src, dst) = (self.srcs[0], self.dst);
-        match self.kind {
-            Kind::Copy => Work::Copy { src, dst },
-            Kind::Reduce(dtype, ref by) => Work::Reduce { srcs: &self.srcs, dst, dtype, by },
+        let Self { ref srcs, dst, also, stores, ref kind } = *self;
+        let src = srcs[0];
+        match *kind {
+            Kind::Copy => Work::Copy { src, dst, also, stores },
+            Kind::Reduce(dtype, ref by) => Work::Reduce { srcs, dst, also, dtype, by, stores },
             Kind::Scale(dtype, by) => Work::Scale { src, dst, dtype, by },
         }
     }
