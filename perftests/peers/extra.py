@@ -9,13 +9,21 @@ PEERS is the harness's folder, ROOT the one that its build.sh filled, DURE_LIB t
 Two peers: `dure` with the harness's own buffers, `dure-alloc` with memory that peers of the same host write directly.
 Other DURE_ settings of the environment reach the ranks. The namespaces of `veth` are made by the harness's netns.sh.
 
-run.py executes this file among its own names: R is its --root, PEERS its table.
+run.py executes this file among its own names. There R is the folder of --root, and PEERS the table of peers.
 """
 import os
 import random
 
 # libdure.so refuses DURE_ names that it does not know, so this one goes no further.
 LIBRARY = os.environ.pop("DURE_LIB", None)
+
+
+def script(ranks):
+    """A command that starts some ranks, waits for them, and fails with the first that did."""
+    # A build folder has the library under one name, and the loader looks for another one: a preloaded one is found.
+    start = f"env DURE_RANK=$rank LD_PRELOAD={LIBRARY}/libdure.so {R}/bin/pb_dure"
+    ranks = " ".join(str(rank) for rank in ranks)
+    return ["bash", "-c", f"for rank in {ranks}; do {start} & done; for job in $(jobs -p); do wait $job || exit; done"]
 
 
 def dure(alloc):
@@ -35,15 +43,12 @@ def dure(alloc):
             # Two ranks have a core each; more share them.
             PB_PIN="1" if n == 2 else "0",
         )
-        # A build folder has the library under one name, and the loader looks for another one: a preloaded one is found.
-        program = [f"LD_PRELOAD={LIBRARY}/libdure.so", f"{R}/bin/pb_dure"]
-        if medium == "veth":
-            place = lambda rank: "peersA" if rank < n // 2 else "peersB"
-            return [["ip", "netns", "exec", place(rank), "env", f"DURE_RANK={rank}"] + program for rank in range(n)], env
-        # One command, so that the harness can move all ranks into a namespace of its own.
-        ranks = " ".join(str(rank) for rank in range(n))
-        start = f"for rank in {ranks}; do env DURE_RANK=$rank {' '.join(program)} & done"
-        return ["bash", "-c", f"{start}; for job in $(jobs -p); do wait $job || exit; done"], env
+        if medium != "veth":
+            # One command, so that the harness can move it into a namespace of its own.
+            return script(range(n)), env
+        # One command a namespace: as on hosts, its ranks are one session, between which the scheduler shares the cores.
+        halves = {"peersA": range(n // 2), "peersB": range(n // 2, n)}
+        return [["ip", "netns", "exec", name] + script(ranks) for name, ranks in halves.items()], env
 
     return launch
 
