@@ -95,11 +95,14 @@ impl Job {
             slots: u32::from(script.slots % 4) + 1,
             slot_bytes: 64 << (script.slot_bytes % 3),
             landing_bytes: if script.landing { 32 } else { u32::MAX },
+            reading_bytes: if script.landing { 32 } else { u32::MAX },
         };
         let options = simulated::Options {
             seed: script.seed.into(),
             user_memory: script.user_memory,
             window: script.window,
+            // Coherent peers need windows on all that they register.
+            coherent: script.window && !script.user_memory,
             queue: usize::from(script.queue % 8) + 1,
             ..Default::default()
         };

@@ -37,6 +37,9 @@ pub(crate) const TCP: &str = "tcp";
 const DEFAULT_FLOWS: u32 = 2;
 /// From this size a message lands directly in the user's buffer where it can: below, the grant costs more than a copy.
 const LANDING_BYTES: u32 = 64 << 10;
+/// From this size a message inside the host is read where its sender has it: below, asking the kernel for it costs more
+/// than a second copy.
+const READING_BYTES: u32 = 16 << 10;
 
 /// What a communicator is made from.
 #[derive(Debug)]
@@ -117,7 +120,13 @@ fn settings(config: &Config) -> Result<Settings> {
             config.slot_bytes
         ));
     };
-    Ok(Settings { lanes, slots: config.slots, slot_bytes, landing_bytes: LANDING_BYTES })
+    Ok(Settings {
+        lanes,
+        slots: config.slots,
+        slot_bytes,
+        landing_bytes: LANDING_BYTES,
+        reading_bytes: READING_BYTES,
+    })
 }
 
 /// Most lanes: their counters are named in the greeting of a connection.

@@ -14,6 +14,7 @@
 
 #![deny(unsafe_code)]
 
+mod coherent;
 mod error;
 mod geometry;
 mod link;
@@ -187,7 +188,8 @@ impl Executor {
         // SAFETY: this function's contract.
         let output = unsafe { self.buffer(call.output) };
         let lanes = prepared.lanes.len();
-        let state = CallState { prepared, input, output, digest: call.digest, queue };
+        let in_place = call.input.overlaps(call.output);
+        let state = CallState { prepared, input, output, in_place, digest: call.digest, queue };
         for index in 0..lanes {
             self.next_run += 1;
             let message_lane = self.lanes.len();

@@ -1,16 +1,21 @@
 //! Links: one per peer, with an edge per lane in each direction. An edge is an ordered stream of messages; it has slots
 //! at the receiver and credits at the sender.
 //!
-//! Memory of a link at each side (its *inbox*, which the peer writes): for each lane `slots` slots, then for each lane
-//! one *grant*, in which the peer says where the messages of the next call may land in its user's memory. Three counters
-//! a lane at each side: data, credits, grants. The first message of a connection (its `hello`) carries the key of the
-//! inbox and the numbers of the counters.
+//! Memory of a link at each side (its *inbox*, which the peer writes): for each lane `slots` slots; then for each lane
+//! one *grant*, in which the peer says where the messages of the next call may land in its user's memory, and one *mail*,
+//! in which it says how many slots it has given back in all (each message says that as well, so that a mail is written
+//! only where none goes the other way); at the end a word that says whether the peer can read this process's memory.
+//! Three counters a lane at each side: data, credits, grants. The first message of a connection (its `hello`) carries the
+//! key of the inbox and the numbers of the counters.
+//!
+//! Between coherent peers the stamp of a slot takes the place of the data counter, nothing lands, and a long message stays
+//! where it is: the receiver reads it there.
 
 use dure_device::Memory;
-use dure_transport::{Card, Peer, Put, Region, RemoteRegion, Signal, Span, Token, Transport};
+use dure_transport::{Card, Flow, Peer, Put, Region, RemoteRegion, Signal, Span, Token, Transport};
 
 use crate::Error;
-use crate::slot::{self, PAYLOAD};
+use crate::slot::{self, Header, Kind, PAYLOAD};
 
 /// Bytes of a grant: a header and a card.
 const GRANT: usize = GRANT_HEADER + Card::MAX;
@@ -27,7 +32,12 @@ pub struct Settings {
     pub slot_bytes: u32,
     /// Messages of at least this many bytes land directly in the user's memory where they may.
     pub landing_bytes: u32,
+    /// Messages of at least this many bytes to a coherent peer that can read this process's memory stay where they are.
+    pub reading_bytes: u32,
 }
+
+/// Bytes of a mail; a cache line, so that lanes keep apart.
+const MAIL: usize = 64;
 
 impl Settings {
     /// Lanes of a link: those of collectives and the one of messages.
@@ -49,12 +59,20 @@ impl Settings {
         self.edges() * self.slots as usize * self.stride() + lane * GRANT
     }
 
-    fn inbox_bytes(&self) -> usize {
-        self.grant_at(self.edges())
+    fn mail_at(&self, lane: usize) -> usize {
+        self.grant_at(self.edges()).next_multiple_of(MAIL) + lane * MAIL
     }
 
-    /// Consumed slots that are given back with one credit: half of them, so that a sender is never out of slots while
-    /// the receiver keeps up, at half the signals.
+    fn reads_at(&self) -> usize {
+        self.mail_at(self.edges())
+    }
+
+    fn inbox_bytes(&self) -> usize {
+        self.reads_at() + MAIL
+    }
+
+    /// Consumed slots that are given back by a mail when no message has done so: half of them, so that a sender is never
+    /// out of slots while the receiver keeps up.
     fn batch(&self) -> u64 {
         u64::from((self.slots / 2).max(1))
     }
@@ -74,10 +92,13 @@ struct Edge {
     /// Messages sent, and those of them that took a slot.
     sent: u64,
     slotted: u64,
+    /// Slots that the peer has given back, as far as is known here, and the mails that said so.
+    freed: u64,
+    mails: u64,
     /// Messages received, and those of them that lay in a slot.
     taken: u64,
     unslotted: u64,
-    /// Credits given back.
+    /// Slots that the peer was told to have back.
     returned: u64,
     /// Grants given and taken.
     granted: u64,
@@ -87,8 +108,18 @@ struct Edge {
 #[derive(Debug)]
 enum State {
     Connecting,
-    Up { outbox: RemoteRegion, window: Option<Memory>, theirs: Box<[Counters]> },
+    Up(Up),
     Lost(Option<dure_transport::Error>),
+}
+
+/// The peer's inbox and counters.
+#[derive(Debug)]
+struct Up {
+    outbox: RemoteRegion,
+    window: Option<Memory>,
+    theirs: Box<[Counters]>,
+    /// Whether this process can read the peer's memory; `None` once the peer knows.
+    reads: Option<bool>,
 }
 
 /// The connection to one peer.
@@ -96,6 +127,12 @@ enum State {
 pub(crate) struct Link {
     peer: u32,
     settings: Settings,
+    /// Whether the peer and this side see each other's stores.
+    coherent: bool,
+    /// The order domain of each lane.
+    flows: Box<[Flow]>,
+    /// Regions of the peer that its messages were read from last.
+    sources: Vec<Source>,
     state: State,
     inbox: (Region, Memory),
     ours: Box<[Counters]>,
@@ -145,9 +182,22 @@ pub(crate) struct Target {
     pub(crate) at: u64,
     /// The memory from there on, where it can be addressed.
     pub(crate) window: Option<Memory>,
-    /// The number of the message, when it goes through a slot and needs a header; `None` when it lands.
-    pub(crate) slot: Option<u64>,
+    /// The number of the message from 1, when it goes through a slot and needs a header; `None` when it lands.
+    pub(crate) stamp: Option<u64>,
+    /// The whole slot, where the peer is coherent.
+    pub(crate) slot: Option<Memory>,
 }
+
+/// A region of the peer that its messages are read from.
+#[derive(Debug)]
+struct Source {
+    card: Card,
+    region: RemoteRegion,
+    window: Memory,
+}
+
+/// Regions of a peer that are kept: the input and the output of a few calls in turn.
+const SOURCES: usize = 8;
 
 /// Longest card of a grant when heads of puts have at most `head` bytes.
 pub(crate) fn longest_grant_card(head: usize) -> usize {
@@ -175,8 +225,20 @@ impl Link {
         let key = net.key(inbox.0, Peer(peer)).ok_or_else(no_key)?;
         let hello = hello(&key, settings, &ours);
         net.connect(Peer(peer), address, &hello).map_err(failed)?;
-        let edges = (0..settings.edges()).map(|_| Edge::default()).collect();
-        Ok(Self { peer, settings, state: State::Connecting, inbox, ours: ours.into(), edges })
+        let caps = net.caps(Peer(peer));
+        let lanes = 0..settings.lanes + 1;
+        Ok(Self {
+            peer,
+            settings,
+            coherent: caps.coherent,
+            // Lanes share the flows of a connection evenly.
+            flows: lanes.clone().map(|lane| Flow(lane % caps.flows)).collect(),
+            sources: Vec::new(),
+            state: State::Connecting,
+            inbox,
+            ours: ours.into(),
+            edges: lanes.map(|_| Edge::default()).collect(),
+        })
     }
 
     /// The connection is up.
@@ -186,7 +248,10 @@ impl Link {
         let outbox = net
             .import(Peer(self.peer), &key)
             .map_err(|source| Error::Transport { peer: self.peer, source })?;
-        self.state = State::Up { outbox, window: net.window(outbox), theirs };
+        let window = net.window(outbox);
+        debug_assert!(!self.coherent || window.is_some(), "coherent memory is in windows");
+        let reads = self.coherent.then(|| net.can_read(Peer(self.peer)));
+        self.state = State::Up(Up { outbox, window, theirs, reads });
         Ok(())
     }
 
@@ -199,10 +264,11 @@ impl Link {
     ///
     /// # Errors
     /// [`Error::Lost`], with its cause the first time it is asked.
+    #[inline]
     pub(crate) fn ready(&mut self) -> Result<bool, Error> {
         match &mut self.state {
             State::Connecting => Ok(false),
-            State::Up { .. } => Ok(true),
+            State::Up(_) => Ok(true),
             State::Lost(error) => Err(Error::Lost {
                 peer: self.peer,
                 source: error.take().unwrap_or(dure_transport::Error::Closed),
@@ -210,56 +276,138 @@ impl Link {
         }
     }
 
-    fn up_state(&self) -> (RemoteRegion, Option<Memory>, &[Counters]) {
+    fn state(&self) -> &Up {
         match &self.state {
-            State::Up { outbox, window, theirs } => (*outbox, *window, theirs),
+            State::Up(up) => up,
             State::Connecting | State::Lost(_) => unreachable!("asked `ready` before"),
         }
     }
 
+    /// Whether both sides see each other's stores.
+    pub(crate) fn is_coherent(&self) -> bool {
+        self.coherent
+    }
+
+    /// Whether the peer has said that it can read this process's memory.
+    #[allow(unsafe_code, reason = "reads what the peer has written")]
+    pub(crate) fn is_read(&self) -> bool {
+        let word = self.inbox.1.part(self.settings.reads_at(), 8);
+        // SAFETY: the inbox is ours, and the peer writes this word once.
+        self.coherent && u64::from_le_bytes(unsafe { slot::read(word) }) == 1
+    }
+
     /// The next free slot of the peer on a lane.
-    pub(crate) fn slot(&self, net: &dyn Transport, lane: usize) -> Option<Target> {
+    pub(crate) fn slot(&mut self, net: &mut dyn Transport, lane: usize) -> Option<Target> {
         let edge = &self.edges[lane];
-        let freed = net.arrived(self.ours[lane].credits) * self.settings.batch();
-        if edge.slotted - freed >= u64::from(self.settings.slots) {
-            return None;
+        if edge.slotted - edge.freed >= u64::from(self.settings.slots) {
+            self.open_mail(net, lane);
+            let edge = &self.edges[lane];
+            if edge.slotted - edge.freed >= u64::from(self.settings.slots) {
+                return None;
+            }
         }
-        let (outbox, window, _) = self.up_state();
-        let at = self.settings.slot_at(lane, edge.slotted) + PAYLOAD;
-        let window = window.map(|w| w.part(at, self.settings.slot_bytes as usize));
-        Some(Target { into: outbox, at: at as u64, window, slot: Some(edge.sent) })
+        let edge = &self.edges[lane];
+        let start = self.settings.slot_at(lane, edge.slotted);
+        let Up { outbox, window, .. } = self.state();
+        let slot = window.map(|w| w.part(start, self.settings.stride()));
+        Some(Target {
+            into: *outbox,
+            at: (start + PAYLOAD) as u64,
+            window: slot.map(|slot| slot.part(PAYLOAD, self.settings.slot_bytes as usize)),
+            stamp: Some(edge.sent + 1),
+            slot: slot.filter(|_| self.coherent),
+        })
+    }
+
+    /// Reads the peer's mail about the slots that it has given back, when there is a new one.
+    #[allow(unsafe_code, reason = "reads what the peer has signalled")]
+    fn open_mail(&mut self, net: &mut dyn Transport, lane: usize) {
+        let mails = net.arrived(self.ours[lane].credits);
+        if mails == self.edges[lane].mails {
+            return;
+        }
+        self.edges[lane].mails = mails;
+        let at = self.settings.mail_at(lane);
+        net.acquire(Span { region: self.inbox.0, offset: at as u64, len: 8 });
+        // SAFETY: the mail was signalled; one that is written meanwhile says more, and is as true.
+        let freed = u64::from_le_bytes(unsafe { slot::read(self.inbox.1.part(at, 8)) });
+        self.hear_of_freed(lane, freed);
+    }
+
+    /// The peer says how many slots it has given back.
+    pub(crate) fn hear_of_freed(&mut self, lane: usize, freed: u64) {
+        let edge = &mut self.edges[lane];
+        // A peer cannot give back more than it got, nor take back what it gave.
+        edge.freed = freed.clamp(edge.freed, edge.slotted);
+    }
+
+    /// Whether the peer has given back the slot that was taken as number `slot`, counted from 0.
+    pub(crate) fn is_freed(&mut self, net: &mut dyn Transport, lane: usize, slot: u64) -> bool {
+        if self.edges[lane].freed <= slot {
+            self.open_mail(net, lane);
+        }
+        self.edges[lane].freed > slot
+    }
+
+    /// The header of the message that goes into the next slot. The peer learns from it what it has back.
+    pub(crate) fn header(&self, lane: usize, digest: u32, bytes: u32, kind: Kind) -> Header {
+        let edge = &self.edges[lane];
+        Header { freed: edge.unslotted, digest, bytes, kind, stamp: edge.sent + 1 }
     }
 
     /// The peer's data counter of a lane.
     pub(crate) fn data_signal(&self, lane: usize) -> Signal {
-        self.up_state().2[lane].data
+        self.state().theirs[lane].data
     }
 
-    /// A message was posted; through a slot or not.
-    pub(crate) fn sent(&mut self, lane: usize, through_slot: bool) {
-        self.edges[lane].sent += 1;
-        self.edges[lane].slotted += u64::from(through_slot);
+    /// The order domain of a lane.
+    pub(crate) fn flow(&self, lane: usize) -> Flow {
+        self.flows[lane]
     }
 
-    /// Whether another message from the peer is here.
+    /// A message was posted; through a slot or not. Returns the number of its slot.
+    pub(crate) fn sent(&mut self, lane: usize, through_slot: bool) -> u64 {
+        let edge = &mut self.edges[lane];
+        let slot = edge.slotted;
+        edge.sent += 1;
+        if through_slot {
+            edge.slotted += 1;
+            edge.returned = edge.unslotted;
+        }
+        slot
+    }
+
+    /// Whether another message from the peer is here; it lies in a slot or not.
+    #[inline]
+    #[allow(unsafe_code, reason = "reads what the peer has written")]
     pub(crate) fn arrived(&self, net: &dyn Transport, lane: usize) -> bool {
-        net.arrived(self.ours[lane].data) > self.edges[lane].taken
+        let edge = &self.edges[lane];
+        if self.coherent {
+            let slot = self.slot_memory(lane);
+            // SAFETY: the inbox is ours as long as the link.
+            return unsafe { slot::stamp(slot) } == edge.taken + 1;
+        }
+        net.arrived(self.ours[lane].data) > edge.taken
+    }
+
+    fn slot_memory(&self, lane: usize) -> Memory {
+        let at = self.settings.slot_at(lane, self.edges[lane].unslotted);
+        self.inbox.1.part(at, self.settings.stride())
     }
 
     /// The slot that the next message is in, from its first byte.
     pub(crate) fn next_slot(&self, net: &mut dyn Transport, lane: usize) -> Memory {
-        let at = self.settings.slot_at(lane, self.edges[lane].unslotted);
-        net.acquire(Span {
-            region: self.inbox.0,
-            offset: at as u64,
-            len: self.settings.stride() as u64,
-        });
-        self.inbox.1.part(at, self.settings.stride())
+        if !self.coherent {
+            let at = self.settings.slot_at(lane, self.edges[lane].unslotted) as u64;
+            let len = self.settings.stride() as u64;
+            net.acquire(Span { region: self.inbox.0, offset: at, len });
+        }
+        self.slot_memory(lane)
     }
 
-    /// Number that the next message from the peer must have.
-    pub(crate) fn next_index(&self, lane: usize) -> u64 {
-        self.edges[lane].taken
+    /// Stamp that the next message from the peer must have.
+    pub(crate) fn next_stamp(&self, lane: usize) -> u64 {
+        self.edges[lane].taken + 1
     }
 
     /// The next message was consumed; it lay in a slot or not.
@@ -268,31 +416,74 @@ impl Link {
         self.edges[lane].unslotted += u64::from(in_slot);
     }
 
-    /// Gives back the credits that are due on a lane. False when some must be given later: the transport is full, or
-    /// messages arrived before the connection was reported to be up.
-    pub(crate) fn give_credits(&mut self, net: &mut dyn Transport, lane: usize) -> bool {
-        let State::Up { theirs, .. } = &self.state else {
-            return matches!(self.state, State::Lost(_));
-        };
+    /// Tells the peer what it must be told by mail: the slots that it has back, once they are half of all, or at once
+    /// when it waits for them (`now`). False when some must be told later: the transport is full, or messages arrived
+    /// before the connection was reported to be up.
+    pub(crate) fn give_credits(&mut self, net: &mut dyn Transport, lane: usize, now: bool) -> bool {
         let edge = &mut self.edges[lane];
-        while edge.unslotted - edge.returned >= self.settings.batch() {
-            let put = signal(self.peer, lane, theirs[lane].credits, net);
-            if net.put(&put).is_err() {
-                return false;
-            }
-            edge.returned += self.settings.batch();
+        let due = edge.unslotted - edge.returned;
+        if due == 0 || (due < self.settings.batch() && !now) {
+            return true;
         }
+        let State::Up(up) = &self.state else { return matches!(self.state, State::Lost(_)) };
+        let put = Put {
+            head: &edge.unslotted.to_le_bytes(),
+            into: Some(up.outbox),
+            at: self.settings.mail_at(lane) as u64,
+            ..signal(self.peer, self.flows[lane], up.theirs[lane].credits)
+        };
+        if net.put(&put).is_err() {
+            return false;
+        }
+        edge.returned = edge.unslotted;
         true
+    }
+
+    /// Tells the peer, once, whether this process can read its memory.
+    pub(crate) fn tell_reads(&mut self, net: &mut dyn Transport) {
+        let State::Up(up) = &mut self.state else { return };
+        let Some(reads) = up.reads else { return };
+        let put = Put {
+            head: &u64::from(reads).to_le_bytes(),
+            into: Some(up.outbox),
+            at: self.settings.reads_at() as u64,
+            signal: None,
+            ..signal(self.peer, self.flows[0], up.theirs[0].data)
+        };
+        if net.put(&put).is_ok() {
+            up.reads = None;
+        }
+    }
+
+    /// The memory behind a card of the peer's.
+    ///
+    /// # Errors
+    /// [`Error::Transport`] when the peer has no such region, or it cannot be addressed.
+    pub(crate) fn source(&mut self, net: &mut dyn Transport, card: Card) -> Result<Memory, Error> {
+        if let Some(source) = self.sources.iter().find(|source| source.card == card) {
+            return Ok(source.window);
+        }
+        let failed = |source| Error::Transport { peer: self.peer, source };
+        let region = net.import(Peer(self.peer), &card).map_err(failed)?;
+        let unreachable = dure_transport::Error::Protocol { what: "a region without a window" };
+        let window = net.window(region).ok_or_else(|| failed(unreachable))?;
+        if self.sources.len() == SOURCES {
+            net.forget(self.sources.remove(0).region);
+        }
+        self.sources.push(Source { card, region, window });
+        Ok(window)
     }
 
     /// Tells the peer where the messages of this call may land. False when the transport is full.
     pub(crate) fn grant(&mut self, net: &mut dyn Transport, lane: usize, grant: &Grant) -> bool {
-        let (outbox, _, theirs) = self.up_state();
+        let Up { outbox, theirs, .. } = self.state();
         let head = grant.encode();
-        let mut put = signal(self.peer, lane, theirs[lane].grants, net);
-        put.head = &head;
-        put.into = Some(outbox);
-        put.at = self.settings.grant_at(lane) as u64;
+        let put = Put {
+            head: &head,
+            into: Some(*outbox),
+            at: self.settings.grant_at(lane) as u64,
+            ..signal(self.peer, self.flows[lane], theirs[lane].grants)
+        };
         let posted = net.put(&put).is_ok();
         self.edges[lane].granted += u64::from(posted);
         posted
@@ -318,16 +509,9 @@ impl Link {
 }
 
 /// A put of nothing that bumps a counter of the peer.
-pub(crate) fn signal(peer: u32, lane: usize, signal: Signal, net: &dyn Transport) -> Put<'static> {
+fn signal(peer: u32, flow: Flow, signal: Signal) -> Put<'static> {
     let to = Peer(peer);
-    let flow = flow(lane, net, to);
     Put { to, flow, head: &[], body: &[], into: None, at: 0, signal: Some(signal), token: Token(0) }
-}
-
-/// Lanes share the flows of a connection evenly.
-pub(crate) fn flow(lane: usize, net: &dyn Transport, to: Peer) -> dure_transport::Flow {
-    let lane = u16::try_from(lane).expect("lanes are counted in 16 bits");
-    dure_transport::Flow(lane % net.caps(to).flows)
 }
 
 fn hello(key: &Card, settings: Settings, counters: &[Counters]) -> Card {

@@ -1,14 +1,14 @@
 //! What all runs of an executor share: the transport, the links, the device queues and the memory in flight.
 
-use std::collections::HashMap;
 use std::ops::Range;
 
 use dure_device::{Memory, Queue, Space, Work};
 use dure_transport::{Card, Event, Region, Span, Token, Transport};
 
+use crate::Error;
 use crate::link::{Link, Settings};
 use crate::recorder::Recorder;
-use crate::{Error, slot};
+use crate::slot::{self, Place};
 
 /// The region that some memory is part of.
 #[derive(Clone, Copy, Debug)]
@@ -18,13 +18,22 @@ pub(crate) struct Cover {
     pub(crate) offset: u64,
 }
 
-/// A source that the transport still reads.
+/// A source that is still read: by the transport, or by a peer in place.
 #[derive(Debug)]
 struct Held {
-    token: Token,
+    until: Until,
     run: u64,
     memory: Vec<Memory>,
     staging: Option<usize>,
+}
+
+/// When a source is read no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Until {
+    /// When the transport gives this token back.
+    Sent(Token),
+    /// When the peer gives back the slot of this number that told it where the source is.
+    Freed { peer: u32, lane: usize, slot: u64 },
 }
 
 /// Memory of the transport's that messages are sent from when it cannot send from where they are.
@@ -47,7 +56,8 @@ pub(crate) struct Machine {
     pub(crate) net: Box<dyn Transport>,
     pub(crate) settings: Settings,
     addresses: Box<[Card]>,
-    links: HashMap<u32, Link>,
+    /// By rank of the peer; `None` where no call needed it yet.
+    links: Box<[Option<Box<Link>>]>,
     pub(crate) queues: Vec<(Space, Box<dyn Queue>)>,
     /// The last ticket of each queue.
     tickets: Vec<u64>,
@@ -55,7 +65,7 @@ pub(crate) struct Machine {
     staging: Vec<Staging>,
     held: Vec<Held>,
     /// Links and lanes whose credits could not be given back yet.
-    owed: Vec<(u32, usize)>,
+    owed: Vec<(u32, usize, bool)>,
     next_token: u64,
     events: Vec<Event>,
     pub(crate) recorders: Vec<Recorder>,
@@ -75,8 +85,8 @@ impl Machine {
         Self {
             net,
             settings,
+            links: addresses.iter().map(|_| None).collect(),
             addresses,
-            links: HashMap::new(),
             tickets: vec![0; queues.len()],
             queues,
             scratch: (0..lanes).map(|_| None).collect(),
@@ -100,9 +110,10 @@ impl Machine {
                 Event::Up { peer, hello } => {
                     let (link, net) = self.link_and_net(peer.0);
                     link.up(net, &hello)?;
+                    link.tell_reads(net);
                 }
                 Event::Lost { peer, error } => {
-                    if let Some(link) = self.links.get_mut(&peer.0) {
+                    if let Some(link) = &mut self.links[peer.0 as usize] {
                         link.lose(error);
                     }
                 }
@@ -110,41 +121,64 @@ impl Machine {
             }
         }
         self.events = events;
-        let net = &mut *self.net;
-        let links = &mut self.links;
-        self.owed.retain(|(peer, lane)| {
-            links.get_mut(peer).is_some_and(|link| !link.give_credits(net, *lane))
-        });
+        if !self.owed.is_empty() {
+            let mut owed = std::mem::take(&mut self.owed);
+            owed.retain(|(peer, lane, now)| {
+                let (link, net) = self.link_and_net(*peer);
+                !link.give_credits(net, *lane, *now)
+            });
+            self.owed = owed;
+        }
+        let moved = self.settle()? || moved;
+        Ok(moved)
+    }
+
+    /// Forgets the sources that peers have read. True when there were some.
+    fn settle(&mut self) -> Result<bool, Error> {
+        let mut index = 0;
+        let mut moved = false;
+        while let Some(held) = self.held.get(index) {
+            if let Until::Freed { peer, lane, slot } = held.until {
+                let (link, net) = self.link_and_net(peer);
+                link.ready()?;
+                if link.is_freed(net, lane, slot) {
+                    self.held.swap_remove(index);
+                    moved = true;
+                    continue;
+                }
+            }
+            index += 1;
+        }
         Ok(moved)
     }
 
     /// Starts to connect to a peer, if that was not done.
     pub(crate) fn connect(&mut self, peer: u32) -> Result<(), Error> {
-        if !self.links.contains_key(&peer) {
-            let link =
-                Link::open(&mut *self.net, peer, &self.addresses[peer as usize], self.settings)?;
-            self.links.insert(peer, link);
+        let at = peer as usize;
+        if self.links[at].is_none() {
+            let link = Link::open(&mut *self.net, peer, &self.addresses[at], self.settings)?;
+            self.links[at] = Some(Box::new(link));
         }
         Ok(())
     }
 
     pub(crate) fn link(&mut self, peer: u32) -> &mut Link {
-        self.links.get_mut(&peer).expect("a run connects to its peers when it starts")
+        self.link_and_net(peer).0
     }
 
+    #[inline]
     pub(crate) fn link_and_net(&mut self, peer: u32) -> (&mut Link, &mut dyn Transport) {
-        (
-            self.links.get_mut(&peer).expect("a run connects to its peers when it starts"),
-            &mut *self.net,
-        )
+        let link = self.links[peer as usize].as_deref_mut();
+        (link.expect("a run connects to its peers when it starts"), &mut *self.net)
     }
 
-    /// The slot of the next message of a peer was read, or its message landed elsewhere.
-    pub(crate) fn take(&mut self, peer: u32, lane: usize, in_slot: bool) {
+    /// The slot of the next message of a peer was read, or its message landed elsewhere. The peer gets the slot back
+    /// `now` when it waits for that, or else when it is due.
+    pub(crate) fn take(&mut self, peer: u32, lane: usize, in_slot: bool, now: bool) {
         let (link, net) = self.link_and_net(peer);
         link.take(lane, in_slot);
-        if !link.give_credits(net, lane) && !self.owed.contains(&(peer, lane)) {
-            self.owed.push((peer, lane));
+        if !link.give_credits(net, lane, now) && !self.owed.contains(&(peer, lane, now)) {
+            self.owed.push((peer, lane, now));
         }
     }
 
@@ -232,39 +266,47 @@ impl Machine {
         Token(self.next_token)
     }
 
-    /// Remembers that the transport still reads `memory` (or a staging buffer) for the put of `token`.
+    /// Remembers that `memory` (or a staging buffer) is still read for a message of a run.
     pub(crate) fn hold(
         &mut self,
-        token: Token,
+        until: Until,
         run: u64,
         memory: Vec<Memory>,
         staging: Option<usize>,
     ) {
-        self.held.push(Held { token, run, memory, staging });
+        self.held.push(Held { until, run, memory, staging });
     }
 
     fn release(&mut self, token: Token) {
-        let index = self.held.iter().position(|h| h.token == token);
+        let index = self.held.iter().position(|h| h.until == Until::Sent(token));
         if let Some(staging) = index.and_then(|index| self.held.swap_remove(index).staging) {
             self.unstage(staging);
         }
     }
 
-    /// Whether the transport still reads something for a run.
+    /// Whether something of a run is still read.
     pub(crate) fn holds(&self, run: u64) -> bool {
-        self.held.iter().any(|h| h.run == run)
+        !self.held.is_empty() && self.held.iter().any(|h| h.run == run)
     }
 
-    /// Whether the transport still reads any of this memory.
+    /// Whether any of this memory is still read.
     pub(crate) fn is_held(&self, memory: Memory) -> bool {
         self.held.iter().any(|h| h.memory.iter().any(|m| m.overlaps(memory)))
     }
 
     /// Reads the header of a message that has arrived.
     #[allow(unsafe_code, reason = "reads what the peer has signalled")]
-    pub(crate) fn header(memory: Memory) -> slot::Header {
+    pub(crate) fn header(memory: Memory) -> Option<slot::Header> {
         let at = memory.part(slot::Header::AT, slot::Header::BYTES);
         // SAFETY: the message has arrived, and its slot is given back only after the header was read.
         slot::Header::decode(unsafe { slot::read(at) })
+    }
+
+    /// Reads where a message is that its sender keeps.
+    #[allow(unsafe_code, reason = "reads what the peer has signalled")]
+    pub(crate) fn place(slot: Memory) -> Option<Place> {
+        let payload = slot.part(slot::PAYLOAD, (slot.len - slot::PAYLOAD).min(Place::LONGEST));
+        // SAFETY: as for `header`.
+        Place::decode(&unsafe { slot::copied(payload) })
     }
 }

@@ -1,5 +1,7 @@
 //! A rank's own steps, collected from an algorithm once and kept, with what can be known of them before any call.
 
+mod stays;
+
 use std::collections::{HashMap, HashSet};
 
 use dure_plan::{Algorithm, Buf, Chunks, Collective, Rank, Shape, Step, World};
@@ -26,8 +28,24 @@ pub(crate) struct LanePlan {
     pub(crate) steps: Box<[Step]>,
     /// For each send, the chunk of the receiver's output that the message may land in; `NO_LANDING` otherwise.
     lands: Box<[u32]>,
+    /// For each send, when its source may be read by the receiver in place.
+    stays: Box<[Stays]>,
     /// Everybody this lane talks to, once.
     pub(crate) peers: Box<[PeerUse]>,
+}
+
+/// When the source of a send may stay where it is until the receiver has read it: when nothing overwrites it in this
+/// call, or only what the receiver sends after it has read it. Otherwise the two could wait for each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Stays {
+    /// In a call whose input and output are apart.
+    pub(crate) apart: bool,
+    /// In a call whose input is part of its output, or the other way round.
+    pub(crate) in_place: bool,
+}
+
+impl Stays {
+    const ALWAYS: Self = Self { apart: true, in_place: true };
 }
 
 /// What a lane does with one peer.
@@ -61,6 +79,7 @@ impl Plan {
         let lane = LanePlan {
             steps: Box::new([step]),
             lands: Box::new([0]),
+            stays: Box::new([Stays::ALWAYS]),
             peers: Box::new([PeerUse { peer, lands_out, lands_in }]),
         };
         Self { shape: Shape { parts: 1, scratch: 0, run: 1 }, lanes: Box::new([lane]) }
@@ -72,6 +91,7 @@ impl Plan {
         let lane = LanePlan {
             steps: Box::new([step]),
             lands: Box::new([NO_LANDING]),
+            stays: Box::new([Stays::default()]),
             peers: Box::new([]),
         };
         Self { shape: Shape { parts: 1, scratch: 0, run: 1 }, lanes: Box::new([lane]) }
@@ -122,7 +142,13 @@ impl LanePlan {
                 Step::Copy { .. } | Step::Reduce { .. } => {}
             }
         }
-        Self { steps, lands: lands.into(), peers: peers.into() }
+        let stays = stays::of(landing, me, lane, &steps);
+        Self { steps, lands: lands.into(), stays, peers: peers.into() }
+    }
+
+    /// When the source of step `at`, which is a send, may stay where it is.
+    pub(crate) fn stays(&self, at: usize) -> Stays {
+        self.stays[at]
     }
 
     /// The chunk of the receiver's output that the message of step `at` may land in.

@@ -9,10 +9,11 @@ use dure_transport::{Card, Peer, Posted, RemoteRegion};
 use crate::Error;
 use crate::geometry::Geometry;
 use crate::link::{self, Grant, Target};
-use crate::machine::{Cover, Machine};
+use crate::machine::{Cover, Machine, Until};
 use crate::plan::LanePlan;
 use crate::prepared::Prepared;
 use crate::recorder::Event;
+use crate::slot::{Kind, LINE};
 
 /// Whether a run got further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +39,8 @@ pub(crate) struct CallState {
     pub(crate) prepared: Arc<Prepared>,
     pub(crate) input: Buffer,
     pub(crate) output: Buffer,
+    /// Whether input and output share memory.
+    pub(crate) in_place: bool,
     pub(crate) digest: u32,
     /// Which of the machine's device queues does the work.
     pub(crate) queue: usize,
@@ -48,8 +51,10 @@ pub(crate) struct CallState {
 pub(crate) enum Then {
     /// The step is done.
     Next,
-    /// The slot of the peer is free again.
-    Take(u32),
+    /// The slot of the peer is free again; the peer waits for it if it keeps the source of the message.
+    Take { from: u32, kept: bool },
+    /// So is the staging buffer that the message was read to.
+    TakeStaged(u32, usize),
     /// The payload is where it belongs: signal it.
     Publish(u32, Target, u64),
     /// The payload is in a staging buffer: post it.
@@ -195,6 +200,9 @@ impl Run {
         let prepared = Arc::clone(&self.call.prepared);
         for used in &prepared.plan.lanes[self.plan_lane].peers {
             machine.connect(used.peer)?;
+            if machine.link(used.peer).is_coherent() {
+                continue;
+            }
             // Both ends of an edge ask this of its first message, and get the same answer.
             let mut is_long = |chunks| {
                 self.segments(machine, chunks) >= u64::from(machine.settings.landing_bytes)
@@ -285,13 +293,22 @@ impl Run {
         }
         let done = match then {
             Then::Next => true,
-            Then::Take(peer) => {
-                machine.take(peer, self.lane, true);
+            Then::Take { from, kept } => {
+                machine.take(from, self.lane, true, kept);
                 true
             }
-            Then::Publish(to, target, bytes) => {
-                self.post(machine, (to, target, bytes), &[]).is_some()
+            Then::TakeStaged(from, staging) => {
+                machine.unstage(staging);
+                machine.take(from, self.lane, true, true);
+                true
             }
+            Then::Publish(to, target, bytes) => match target.slot {
+                Some(slot) => {
+                    let kind = if bytes <= LINE as u64 { Kind::Line } else { Kind::Slot };
+                    self.publish(machine, to, (target, slot, bytes), kind).is_some()
+                }
+                None => self.post(machine, (to, target, bytes), &[]).is_some(),
+            },
             Then::PostStaged(to, target, bytes, staging) => {
                 let span = machine.staged(staging, bytes);
                 match self.post(machine, (to, target, bytes), &[span]) {
@@ -301,7 +318,7 @@ impl Run {
                         true
                     }
                     Some((Posted::Pending, token)) => {
-                        machine.hold(token, self.id, Vec::new(), Some(staging));
+                        machine.hold(Until::Sent(token), self.id, Vec::new(), Some(staging));
                         true
                     }
                 }

@@ -1,41 +1,108 @@
-//! The first bytes of a slot: whose message it is. And the one place where this crate reads memory that peers write.
+//! What is in a slot: a line that says whose message it is and where its bytes are, then room for the bytes. And the one
+//! place where this crate reads and writes memory that peers touch.
+//!
+//! ```text
+//!   0        32      40       44      48     56      64
+//!   | bytes  | freed | digest | bytes | kind | stamp | payload ...
+//! ```
+//!
+//! The stamp is the number of the message on its edge, counted from 1, and is written last: where memory is coherent
+//! between the peers it is what the receiver polls, so that a small message is one cache line, flag and data together.
+
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use dure_device::Memory;
+use dure_transport::Card;
 
 /// Bytes from the start of a slot to its payload: a cache line, so that the payload is aligned.
 pub(crate) const PAYLOAD: usize = 64;
+/// Most bytes that fit the line itself, before the header.
+pub(crate) const LINE: usize = PAYLOAD - Header::BYTES;
+
+/// Where the bytes of a message are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Behind the header.
+    Slot,
+    /// In the line, before the header.
+    Line,
+    /// Where the sender has them: the payload is an offset in a region of the sender's, and the card of the region.
+    Region,
+    /// Where the sender has them: the payload is their address in the sender's process.
+    Address,
+}
+
+impl Kind {
+    const ALL: [Self; 4] = [Self::Slot, Self::Line, Self::Region, Self::Address];
+}
 
 /// What stands directly before the payload, so that header and payload are one put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
+    /// Slots of the other direction that were given back so far.
+    pub(crate) freed: u64,
     /// Digest of the call that the message belongs to.
     pub(crate) digest: u32,
-    /// Bytes of payload.
+    /// Bytes of the message.
     pub(crate) bytes: u32,
-    /// Number of the message on its edge, from 0.
-    pub(crate) index: u64,
+    /// Where they are.
+    pub(crate) kind: Kind,
+    /// Number of the message on its edge, from 1.
+    pub(crate) stamp: u64,
 }
 
 impl Header {
-    pub(crate) const BYTES: usize = 16;
+    pub(crate) const BYTES: usize = 32;
     /// Where it stands in the slot.
     pub(crate) const AT: usize = PAYLOAD - Self::BYTES;
 
+    fn words(self) -> [u64; 4] {
+        let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+        [self.freed, pair(self.digest, self.bytes), self.kind as u64, self.stamp]
+    }
+
     pub(crate) fn encode(self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
-        bytes[..4].copy_from_slice(&self.digest.to_le_bytes());
-        bytes[4..8].copy_from_slice(&self.bytes.to_le_bytes());
-        bytes[8..].copy_from_slice(&self.index.to_le_bytes());
+        for (place, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(self.words()) {
+            *place = word.to_le_bytes();
+        }
         bytes
     }
 
-    pub(crate) fn decode(bytes: [u8; Self::BYTES]) -> Self {
-        let [d0, d1, d2, d3, b0, b1, b2, b3, index @ ..] = bytes;
-        Self {
-            digest: u32::from_le_bytes([d0, d1, d2, d3]),
-            bytes: u32::from_le_bytes([b0, b1, b2, b3]),
-            index: u64::from_le_bytes(index),
-        }
+    /// Reads what [`Header::encode`] wrote; `None` when the kind is none.
+    pub(crate) fn decode(bytes: [u8; Self::BYTES]) -> Option<Self> {
+        let word = |at: usize| u64::from_le_bytes(bytes.as_chunks::<8>().0[at]);
+        #[expect(clippy::cast_possible_truncation, reason = "the halves of a word")]
+        let (digest, bytes) = (word(1) as u32, (word(1) >> 32) as u32);
+        let kind = *Kind::ALL.get(usize::try_from(word(2)).ok()?)?;
+        Some(Self { freed: word(0), digest, bytes, kind, stamp: word(3) })
+    }
+}
+
+/// Where the bytes of a message are that its sender keeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Their offset in the region of the card, or their address when the card is empty.
+    pub(crate) at: u64,
+    pub(crate) card: Card,
+}
+
+impl Place {
+    /// Most bytes that it takes.
+    pub(crate) const LONGEST: usize = 16 + Card::MAX;
+
+    /// The place, the length of the card, the card.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let len = self.card.0.len() as u64;
+        [&self.at.to_le_bytes()[..], &len.to_le_bytes(), &self.card.0].concat()
+    }
+
+    /// Reads what [`Place::encode`] wrote, whatever follows; `None` when the card does not end.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let (at, rest) = bytes.split_first_chunk()?;
+        let (len, rest) = rest.split_first_chunk()?;
+        let card = rest.get(..usize::try_from(u64::from_le_bytes(*len)).ok()?)?;
+        Some(Self { at: u64::from_le_bytes(*at), card: Card(card.into()) })
     }
 }
 
@@ -52,4 +119,86 @@ pub(crate) unsafe fn read<const N: usize>(memory: Memory) -> [u8; N] {
     assert!(memory.len >= N, "a slot is as long as what is read from it");
     // SAFETY: the caller promises that the bytes are mapped and that nobody writes them; the length was checked.
     unsafe { memory.ptr.as_ptr().cast::<[u8; N]>().read_unaligned() }
+}
+
+/// Copies all bytes of memory that a peer has written.
+///
+/// # Safety
+/// As for [`read`].
+#[allow(unsafe_code, reason = "as for `read`")]
+pub(crate) unsafe fn copied(memory: Memory) -> Vec<u8> {
+    let mut bytes = vec![0; memory.len];
+    // SAFETY: the caller's promise; the vector is new, and as long.
+    unsafe { memory.ptr.as_ptr().copy_to_nonoverlapping(bytes.as_mut_ptr(), memory.len) };
+    bytes
+}
+
+/// Copies bytes into memory of a peer.
+///
+/// # Safety
+/// `memory` is a window, alive, whose owner reads these bytes only once they are published.
+#[allow(unsafe_code, reason = "as for `read`")]
+pub(crate) unsafe fn write(memory: Memory, bytes: &[u8]) {
+    assert!(memory.len >= bytes.len(), "a slot is as long as what is written to it");
+    // SAFETY: the caller promises that the bytes are mapped; the length was checked, and nothing borrowed is a window.
+    unsafe { memory.ptr.as_ptr().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+}
+
+/// Writes the header of a slot of a coherent peer, the stamp last: with it, all that was written before is published.
+///
+/// # Safety
+/// `slot` is a window on a slot that is free, alive.
+#[allow(unsafe_code, reason = "as for `read`")]
+pub(crate) unsafe fn publish(slot: Memory, header: Header) {
+    let [words @ .., stamp] = header.words();
+    let mut bytes = [0; Header::BYTES - 8];
+    for (place, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(words) {
+        *place = word.to_le_bytes();
+    }
+    // SAFETY: the caller's promise.
+    unsafe { write(slot.part(Header::AT, bytes.len()), &bytes) };
+    // SAFETY: the caller's promise.
+    unsafe { stamp_of(slot) }.store(stamp.to_le(), Ordering::Release);
+}
+
+/// The stamp of a slot of a coherent peer, and with it all that was written before.
+///
+/// # Safety
+/// `slot` is memory of a slot, alive.
+#[allow(unsafe_code, reason = "as for `read`")]
+pub(crate) unsafe fn stamp(slot: Memory) -> u64 {
+    // SAFETY: the caller's promise.
+    u64::from_le(unsafe { stamp_of(slot) }.load(Ordering::Acquire))
+}
+
+/// # Safety
+/// As for [`stamp`], as long as the word is used.
+#[allow(unsafe_code, reason = "as for `read`")]
+unsafe fn stamp_of<'a>(slot: Memory) -> &'a AtomicU64 {
+    let word = slot.part(PAYLOAD - 8, 8).ptr.cast::<u64>();
+    assert!(word.is_aligned(), "slots are aligned");
+    // SAFETY: the word is inside the slot, which the caller keeps; whoever shares it uses it as an atomic.
+    unsafe { AtomicU64::from_ptr(word.as_ptr()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_and_places_are_read_as_they_were_written_and_others_are_refused() {
+        for kind in Kind::ALL {
+            let header =
+                Header { freed: 7, digest: 0x8000_0001, bytes: u32::MAX, kind, stamp: 1 << 40 };
+            assert_eq!(Header::decode(header.encode()), Some(header));
+        }
+        let place = Place { at: 1 << 40, card: Card(b"a region".as_slice().into()) };
+        let encoded = [&place.encode()[..], b"something else"].concat();
+        assert_eq!(Place::decode(&encoded), Some(place));
+        assert_eq!(Place::decode(&encoded[..20]), None);
+        let mut bytes =
+            Header { freed: 0, digest: 0, bytes: 0, kind: Kind::Slot, stamp: 1 }.encode();
+        bytes[16] = 4;
+        assert_eq!(Header::decode(bytes), None);
+    }
 }

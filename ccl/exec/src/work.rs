@@ -7,10 +7,19 @@ use dure_plan::{Buf, Chunks, Sources};
 use dure_transport::{Peer, Posted, Put, Span, Token};
 
 use crate::Error;
-use crate::link::{self, Target};
-use crate::machine::{Cover, Machine};
+use crate::link::Target;
+use crate::machine::{Cover, Machine, Until};
 use crate::run::{Begun, Buffer, Permit, Run, Then};
-use crate::slot::{Header, PAYLOAD};
+use crate::slot::Kind;
+
+/// What becomes of the bytes of a message.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sink {
+    /// What they are combined with, if they are.
+    pub(crate) with: Option<Chunks>,
+    /// Where they, or what they were combined to, are written.
+    pub(crate) dst: Chunks,
+}
 
 impl Run {
     pub(crate) fn begin_send(
@@ -27,6 +36,9 @@ impl Run {
             return Ok(Begun::Wait);
         }
         let Some(target) = self.target(machine, to, src, bytes)? else { return Ok(Begun::Wait) };
+        if let Some(slot) = target.slot {
+            return self.send_coherent(machine, to, src, (target, slot, bytes));
+        }
         if let Some(window) = target.window {
             let ticket = self.copy_out(machine, src, window)?;
             return Ok(Begun::Work(ticket, Then::Publish(to, target, bytes)));
@@ -38,7 +50,7 @@ impl Run {
                 Some((Posted::Pending, token)) => {
                     let memory = self.buffer(machine, src.buf).memory;
                     let parts = machine.segments.iter().map(|s| part(memory, s)).collect();
-                    machine.hold(token, self.id, parts, None);
+                    machine.hold(Until::Sent(token), self.id, parts, None);
                     Begun::Done
                 }
             });
@@ -74,7 +86,7 @@ impl Run {
                         self.geometry().in_whole(chunk, self.pass).start
                     };
                 let window = window.map(|w| part(w, &(at..at + bytes)));
-                Ok(Some(Target { into: remote, at, window, slot: None }))
+                Ok(Some(Target { into: remote, at, window, stamp: None, slot: None }))
             }
         }
     }
@@ -112,11 +124,12 @@ impl Run {
         body: &[Span],
     ) -> Option<(Posted, Token)> {
         let token = machine.next_token();
-        let flow = link::flow(self.lane, &*machine.net, Peer(to));
         let (link, net) = machine.link_and_net(to);
         let bytes = u32::try_from(bytes).expect("a message fits a slot");
+        let (digest, flow) = (self.call.digest, link.flow(self.lane));
+        let through_slot = target.stamp.is_some();
         let header =
-            target.slot.map(|index| Header { digest: self.call.digest, bytes, index }.encode());
+            through_slot.then(|| link.header(self.lane, digest, bytes, Kind::Slot).encode());
         let head: &[u8] = header.as_ref().map_or(&[], |h| h);
         let put = Put {
             to: Peer(to),
@@ -129,7 +142,7 @@ impl Run {
             token,
         };
         let posted = net.put(&put).ok()?;
-        link.sent(self.lane, target.slot.is_some());
+        link.sent(self.lane, through_slot);
         Some((posted, token))
     }
 
@@ -149,7 +162,7 @@ impl Run {
         })
     }
 
-    fn buffer(&self, machine: &Machine, buf: Buf) -> Buffer {
+    pub(crate) fn buffer(&self, machine: &Machine, buf: Buf) -> Buffer {
         match buf {
             Buf::Input => self.call.input,
             Buf::Output => self.call.output,
@@ -161,7 +174,12 @@ impl Run {
     }
 
     /// Copies the segments of the current message one behind the other to `dst`.
-    fn copy_out(&self, machine: &mut Machine, src: Chunks, dst: Memory) -> Result<u64, Error> {
+    pub(crate) fn copy_out(
+        &self,
+        machine: &mut Machine,
+        src: Chunks,
+        dst: Memory,
+    ) -> Result<u64, Error> {
         let memory = self.buffer(machine, src.buf).memory;
         let segments = std::mem::take(&mut machine.segments);
         let (mut ticket, mut at) = (0, 0);
@@ -202,40 +220,39 @@ impl Run {
                     machine.net.acquire(span);
                 }
             }
-            machine.take(from, self.lane, false);
+            machine.take(from, self.lane, false, false);
             return Ok(Begun::Done);
         }
         let slot = link.next_slot(net, self.lane);
-        let header = Machine::header(slot);
-        if header.digest != self.call.digest || header.index != link.next_index(self.lane) {
+        let header = Machine::header(slot).ok_or(Error::Mismatch { peer: from })?;
+        if header.digest != self.call.digest || header.stamp != link.next_stamp(self.lane) {
             return Err(Error::Mismatch { peer: from });
         }
         if u64::from(header.bytes) != bytes {
             return Err(Error::Length { peer: from, got: header.bytes.into(), want: bytes });
         }
+        link.hear_of_freed(self.lane, header.freed);
         if self.is_held(machine, dst) {
             return Ok(Begun::Wait);
         }
-        let ticket = self.consume(machine, slot, with, dst)?;
-        Ok(Begun::Work(ticket, Then::Take(from)))
+        self.receive(machine, from, (slot, header), Sink { with, dst })
     }
 
-    /// Copies or reduces the payload of a slot into its destination.
-    fn consume(
+    /// Copies or reduces the bytes of a message into their destination.
+    pub(crate) fn consume(
         &self,
         machine: &mut Machine,
-        slot: Memory,
-        with: Option<Chunks>,
-        dst: Chunks,
+        message: Memory,
+        Sink { with, dst }: Sink,
     ) -> Result<u64, Error> {
         let out = self.buffer(machine, dst.buf).memory;
-        let (mut ticket, mut at) = (0, PAYLOAD);
+        let (mut ticket, mut at) = (0, 0);
         for k in 0..dst.len {
             let dst = part(out, &self.geometry().chunk(dst.buf, dst.first + k, self.pass));
             if dst.len == 0 {
                 continue;
             }
-            let payload = slot.part(at, dst.len);
+            let payload = message.part(at, dst.len);
             at += dst.len;
             ticket = match with {
                 None => self.submit(machine, &Work::copy(payload, dst))?,
@@ -252,7 +269,7 @@ impl Run {
     }
 
     /// Whether the transport still reads any of these chunks: they may not be overwritten yet.
-    fn is_held(&self, machine: &mut Machine, chunks: Chunks) -> bool {
+    pub(crate) fn is_held(&self, machine: &mut Machine, chunks: Chunks) -> bool {
         let memory = self.buffer(machine, chunks.buf).memory;
         self.segments(machine, chunks);
         machine.segments.iter().any(|s| machine.is_held(part(memory, s)))
@@ -323,7 +340,7 @@ impl Run {
 }
 
 /// The bytes of a range of some memory.
-fn part(memory: Memory, range: &Range<u64>) -> Memory {
+pub(crate) fn part(memory: Memory, range: &Range<u64>) -> Memory {
     let offset = usize::try_from(range.start).expect("a buffer fits the address space");
     memory.part(
         offset,

@@ -217,7 +217,13 @@ fn collectives(n: u32) -> Vec<Collective> {
 
 fn base() -> Setting {
     Setting {
-        settings: Settings { lanes: 1, slots: 2, slot_bytes: 256, landing_bytes: u32::MAX },
+        settings: Settings {
+            lanes: 1,
+            slots: 2,
+            slot_bytes: 256,
+            landing_bytes: u32::MAX,
+            reading_bytes: 64,
+        },
         options: simulated::Options::default(),
         in_place: false,
         npu: false,
@@ -290,6 +296,24 @@ fn several_lanes_over_a_window() {
     let options = simulated::Options { seed: 3, window: true, ..Default::default() };
     let settings = Settings { lanes: 3, ..base().settings };
     check_all([2, 3, 4, 8], &Setting { options, settings, ..base() });
+}
+
+#[test]
+fn between_coherent_peers_that_read_each_other() {
+    for (seed, in_place, slots, lanes) in [(5, false, 1, 1), (6, true, 2, 1), (7, true, 1, 2)] {
+        let options = simulated::Options {
+            seed,
+            window: true,
+            coherent: true,
+            user_memory: false,
+            ..Default::default()
+        };
+        let settings = Settings { slots, lanes, ..base().settings };
+        for (count, npu) in [(1, false), (9, true), (300, false), (300, true)] {
+            let options = options.clone();
+            check_all([2, 3, 4, 5], &Setting { options, settings, in_place, npu, count });
+        }
+    }
 }
 
 #[test]

@@ -238,6 +238,16 @@ impl Transport for Fabric {
         self.subs[sub].window(region)
     }
 
+    fn can_read(&self, of: Peer) -> bool {
+        self.subs[self.of(of)].can_read(of)
+    }
+
+    unsafe fn read(&mut self, of: Peer, address: u64, into: Memory) -> Result<()> {
+        let sub = self.of(of);
+        // SAFETY: the caller's promise.
+        unsafe { self.subs[sub].read(of, address, into) }
+    }
+
     fn address(&self) -> Card {
         Self::address_of(&self.subs)
     }

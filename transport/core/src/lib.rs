@@ -212,6 +212,10 @@ pub struct Caps {
     pub user_memory: bool,
     /// Whether puts land while neither side polls.
     pub unattended: bool,
+    /// Whether all regions that have a key have a [`Transport::window`], and those of both sides are coherent: an aligned word that the peer stores
+    ///     /// there with Release order, and this side loads with Acquire order, publishes what the peer wrote before it, as
+    /// between threads. A put is then needed only to wake a peer that sleeps.
+    pub coherent: bool,
 }
 
 /// A wire. One object serves one rank of one communicator, and is used by one thread at a time.
@@ -266,6 +270,26 @@ pub trait Transport: Send + Debug {
     /// and published by a put with empty head and body on any flow, posted after they were written. It stays mapped
     /// until `forget`, also when the peer releases it or is gone.
     fn window(&self, region: RemoteRegion) -> Option<Memory>;
+
+    /// Whether [`Transport::read`] reaches this peer, which must be up. Each side asks for itself.
+    fn can_read(&self, of: Peer) -> bool {
+        let _ = of;
+        false
+    }
+
+    /// Copies host memory of a peer that is up, whatever it is, from `address` in the peer's address space to `into`,
+    /// before it returns.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] unless [`Transport::can_read`]; [`Error::System`] when there is no such memory.
+    ///
+    /// # Safety
+    /// `into` is host memory that nobody else touches meanwhile.
+    #[expect(unsafe_code, reason = "writes memory by address")]
+    unsafe fn read(&mut self, of: Peer, address: u64, into: Memory) -> Result<()> {
+        let _ = (of, address, into);
+        Err(Error::Unsupported { transport: self.name(), what: "read memory of a peer" })
+    }
 
     /// Where peers find this object; what they give to `connect`.
     fn address(&self) -> Card;

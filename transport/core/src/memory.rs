@@ -53,6 +53,17 @@ impl Bytes {
     }
 }
 
+/// Copies bytes from an address of this process.
+///
+/// # Safety
+/// There are `into.len` bytes at `address`, which nobody writes meanwhile; `into` is host memory, apart from them, that
+/// nobody else touches.
+pub(crate) unsafe fn copy_from_address(address: usize, into: Memory) {
+    let from = std::ptr::with_exposed_provenance::<u8>(address);
+    // SAFETY: the caller's promise.
+    unsafe { into.ptr.as_ptr().copy_from_nonoverlapping(from, into.len) };
+}
+
 /// Zeroed memory of the heap, given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Heap {

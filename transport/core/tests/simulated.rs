@@ -32,6 +32,7 @@ fn all_properties_hold_in_every_mode_and_under_many_seeds() {
             user_memory: seed % 2 == 0,
             unattended: seed % 4 < 2,
             window: seed % 8 < 4,
+            coherent: seed % 8 < 2,
             ..Options::default()
         };
         for (name, property) in

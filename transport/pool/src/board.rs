@@ -1,7 +1,7 @@
 //! How a segment is laid out: a header, a board of lines, and the heap.
 //!
 //! ```text
-//!   0          header: magic, version, length, lines, process
+//!   0          header: magic, version, length, lines, process, sample
 //!   4096       line 0, line 1, ...: 128 bytes each, one shared word at the start of each
 //!   heap       regions
 //! ```
@@ -13,13 +13,14 @@ use std::sync::atomic::AtomicU64;
 
 use dure_transport::{Error, Result};
 
+use crate::foreign::Sample;
 use crate::map::{Map, PAGE};
 use crate::signal::{observe, publish};
 
 /// First word of each segment; reads "durepool" in a dump of a little-endian machine.
 const MAGIC: u64 = u64::from_le_bytes(*b"durepool");
 /// Version of the layout, of the keys and of the greeting.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 // Where the words of the header lie, in bytes.
 const AT_MAGIC: u64 = 0;
 const AT_VERSION: u64 = 8;
@@ -27,6 +28,9 @@ const AT_LENGTH: u64 = 16;
 const AT_LINES: u64 = 24;
 /// For whoever reads a dump; nobody relies on it.
 const AT_PROCESS: u64 = 32;
+/// Where the owner's private memory holds a random number, and the number: a peer that finds it there can read it.
+const AT_SAMPLE: u64 = 40;
+const AT_NUMBER: u64 = 48;
 
 /// Size of a line: two cache lines, because x86-64 fetches them in pairs (crossbeam pads to as much). A polled counter
 /// beside a bell would take the bell's line away from the peer, which needs it at each signal.
@@ -44,13 +48,15 @@ pub(crate) struct Board {
 
 impl Board {
     /// Writes the header of a new segment.
-    pub(crate) fn new(map: Map, lines: Line) -> Self {
+    pub(crate) fn new(map: Map, lines: Line, sample: &Sample) -> Self {
         let board = Self { map, lines };
         let header = [
             (AT_VERSION, VERSION),
             (AT_LENGTH, board.map.len()),
             (AT_LINES, u64::from(lines)),
             (AT_PROCESS, u64::from(std::process::id())),
+            (AT_SAMPLE, sample.address()),
+            (AT_NUMBER, sample.number()),
             (AT_MAGIC, MAGIC),
         ];
         header.into_iter().for_each(|(at, value)| publish(board.word(at), value));
@@ -76,6 +82,11 @@ impl Board {
             .filter(|lines| heap_start(*lines) <= board.map.len())
             .ok_or(Error::Protocol { what: "a segment with more lines than bytes" })?;
         Ok(Self { lines, ..board })
+    }
+
+    /// Where its owner says that its private memory holds a number, and that number.
+    pub(crate) fn sample(&self) -> (u64, u64) {
+        (observe(self.word(AT_SAMPLE)), observe(self.word(AT_NUMBER)))
     }
 
     /// The mapping.

@@ -8,6 +8,7 @@ use dure_transport::{Error, Peer, Result};
 
 use crate::board::{Board, Line, heap_start};
 use crate::doorbell::Doorbell;
+use crate::foreign::Sample;
 use crate::map::File;
 use crate::signal::publish;
 use crate::socket::Name;
@@ -28,6 +29,8 @@ pub(crate) struct Home {
     pub(crate) board: Board,
     pub(crate) doorbell: Doorbell,
     file: File,
+    /// What peers try to read; its address is in the header of the segment.
+    _sample: Sample,
     /// Lines from here on were never used.
     fresh: Line,
     /// Lines of stamps whose regions have ended, and what they hold now.
@@ -37,13 +40,15 @@ pub(crate) struct Home {
 impl Home {
     pub(crate) fn new(options: Options) -> Result<Self> {
         let (file, map) = File::create(options.capacity, heap_start(LINES) + LEAST_HEAP)?;
+        let sample = Sample::new()?;
         Ok(Self {
             me: options.rank,
             key: options.key,
             name: Name::random()?,
-            board: Board::new(map, LINES),
+            board: Board::new(map, LINES, &sample),
             doorbell: Doorbell::new()?,
             file,
+            _sample: sample,
             fresh: 0,
             stamps: Vec::new(),
         })

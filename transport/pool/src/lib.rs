@@ -26,6 +26,8 @@
 #[expect(unsafe_code, reason = "the words of the board are atomics in mapped memory")]
 mod board;
 mod doorbell;
+#[expect(unsafe_code, reason = "memory of a peer's process is read by address")]
+mod foreign;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod heap;
@@ -54,6 +56,7 @@ use nix::errno::Errno;
 
 use crate::board::Line;
 use crate::doorbell::Source;
+use crate::foreign::Process;
 use crate::heap::{Heap, footprint};
 use crate::home::Home;
 use crate::link::{Link, Remote};
@@ -140,6 +143,14 @@ impl Pool {
             self.links.resize_with(index + 1, Link::default);
         }
         &mut self.links[index]
+    }
+
+    /// The process of a peer that is up, if its memory can be read.
+    fn foreign(&self, peer: Peer) -> Option<Process> {
+        match self.links.get(slot(peer.0))? {
+            Link::Up(remote) => remote.foreign(),
+            Link::Unknown | Link::Connecting | Link::Lost(_) => None,
+        }
     }
 
     fn lose(&mut self, peer: Peer, error: Error) {
@@ -229,7 +240,14 @@ impl Transport for Pool {
 
     /// Head, gather and flows have no natural bound here; the numbers are what nobody exceeds.
     fn caps(&self, _peer: Peer) -> Caps {
-        Caps { head: 4096, gather: 1024, flows: 1024, user_memory: false, unattended: true }
+        Caps {
+            head: 4096,
+            gather: 1024,
+            flows: 1024,
+            user_memory: false,
+            unattended: true,
+            coherent: true,
+        }
     }
 
     fn alloc(&mut self, len: usize) -> Result<(Region, Memory)> {
@@ -299,6 +317,17 @@ impl Transport for Pool {
             Link::Lost(board) => board.as_ref().map(|board| board.map().memory(key.at, key.len)),
             Link::Unknown | Link::Connecting => None,
         }
+    }
+
+    fn can_read(&self, of: Peer) -> bool {
+        self.foreign(of).is_some()
+    }
+
+    #[expect(unsafe_code, reason = "the trait declares it so")]
+    unsafe fn read(&mut self, of: Peer, address: u64, into: Memory) -> Result<()> {
+        let unreadable = Error::Unsupported { transport: NAME, what: "read memory of this peer" };
+        // SAFETY: the caller's promise.
+        unsafe { self.foreign(of).ok_or(unreadable)?.read(address, into) }
     }
 
     fn address(&self) -> Card {

@@ -6,6 +6,7 @@ use dure_transport::{Error, Peer, Result, Signal};
 
 use crate::board::{Board, Line};
 use crate::doorbell::Source;
+use crate::foreign::Process;
 use crate::home::Home;
 use crate::lobby::Met;
 use crate::region::slot;
@@ -31,6 +32,8 @@ pub(crate) struct Remote {
     socket: Socket,
     process: Option<OwnedFd>,
     pub(crate) board: Board,
+    /// Its process, if its memory can be read.
+    foreign: Option<Process>,
     bell: Line,
     /// How often this rank bumped each line of the peer's board. Nobody else bumps the lines that it bumps, so that it
     /// need not read them back from under the peer's polling.
@@ -46,7 +49,13 @@ impl Remote {
         if let Some(process) = &process {
             home.doorbell.watch(process, Source::Process(peer))?;
         }
-        Ok(Self { socket, process, board, bell, counts: Vec::new() })
+        let foreign = socket.process_id().and_then(|id| Process::readable(id, board.sample()));
+        Ok(Self { socket, process, board, foreign, bell, counts: Vec::new() })
+    }
+
+    /// The peer's process, if its private memory can be read.
+    pub(crate) fn foreign(&self) -> Option<Process> {
+        self.foreign
     }
 
     /// Bumps a counter of the peer, and wakes the peer if it sleeps.

@@ -13,7 +13,7 @@ use nix::sys::socket::{
     SockType, UnixAddr, accept4, bind, connect, getsockopt, listen, recv, recvmsg, send, sendmsg,
     shutdown, socket,
 };
-use nix::unistd::geteuid;
+use nix::unistd::{Pid, geteuid, getpid};
 
 use crate::{NAME, map, system};
 
@@ -116,11 +116,16 @@ impl Socket {
     /// A descriptor that becomes readable when the process behind the socket ends, whoever else still holds its socket
     /// (a child that it forked does). `None` for this process itself and on kernels before 6.5.
     pub(crate) fn process(&self) -> Option<OwnedFd> {
-        let peer = getsockopt(&self.0, PeerCredentials).ok()?;
-        if u32::try_from(peer.pid()).ok()? == std::process::id() {
+        if self.process_id()? == getpid() {
             return None;
         }
         getsockopt(&self.0, PeerPidfd).ok()
+    }
+
+    /// The process behind the socket; `None` when it is in a namespace of processes that is hidden from this one.
+    pub(crate) fn process_id(&self) -> Option<Pid> {
+        let peer = getsockopt(&self.0, PeerCredentials).ok()?;
+        (peer.pid() > 0).then(|| Pid::from_raw(peer.pid()))
     }
 
     /// Sends one message, with a descriptor.

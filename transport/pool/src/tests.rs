@@ -9,6 +9,7 @@ use nix::unistd::ftruncate;
 
 use super::*;
 use crate::board::{Board, heap_start};
+use crate::foreign::Sample;
 use crate::map::{File, Map, PAGE};
 use crate::signal::publish;
 use crate::socket::{LONGEST, Socket};
@@ -162,10 +163,10 @@ fn nobody_at_the_address_is_an_error() {
 #[test]
 fn a_damaged_header_is_refused() {
     const LINES: Line = 64;
-    let intact = [u64::from_le_bytes(*b"durepool"), 1, 1 << 20, u64::from(LINES)];
+    let intact = [u64::from_le_bytes(*b"durepool"), 2, 1 << 20, u64::from(LINES)];
     let damages = [
         (0, 0),
-        (1, 2),
+        (1, 1),
         (2, 1 << 21),
         (2, u64::MAX),
         (3, u64::from(u32::MAX)),
@@ -174,7 +175,7 @@ fn a_damaged_header_is_refused() {
     ];
     for damage in std::iter::once(None).chain(damages.map(Some)) {
         let (file, map) = File::create(Some(1 << 20), 1 << 20).unwrap();
-        let board = Board::new(map, LINES);
+        let board = Board::new(map, LINES, &Sample::new().unwrap());
         let words = board.header();
         assert_eq!(words.map(signal::observe), intact);
         if let Some((word, value)) = damage {

@@ -378,6 +378,7 @@ impl Transport for Tcp {
             flows: self.options.flows,
             user_memory: true,
             unattended: false,
+            coherent: false,
         }
     }
 

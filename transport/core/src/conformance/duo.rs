@@ -3,6 +3,8 @@
 use std::ops::Range;
 use std::time::Instant;
 
+use dure_device::Memory;
+
 use super::{DEADLINE, Pair};
 use crate::doorbell::rings;
 use crate::memory::{Bytes, Heap};
@@ -223,6 +225,13 @@ impl Duo {
         let region = unsafe { self.end(side).register(memory) }?;
         // SAFETY: as in `own`.
         Ok(Room { region, bytes: unsafe { Bytes::new(memory) } })
+    }
+
+    /// Reads memory of the other side, by its address, into memory of the user of a side.
+    pub(super) fn read(&mut self, side: usize, theirs: Memory, ours: Memory) -> Result<()> {
+        let address = theirs.ptr.as_ptr().expose_provenance() as u64;
+        // SAFETY: memory of the user stays until the transports are gone, and nobody else touches it meanwhile.
+        unsafe { self.end(side).read(peer(1 - side), address, ours) }
     }
 
     /// The peer's memory behind an import of a side, if there is a window to it.

@@ -98,6 +98,20 @@ pub fn opens_windows_on_the_same_bytes(open: &mut dyn FnMut() -> Pair) {
     duo.end(0).forget(target.remote);
 }
 
+/// Memory of the peer that no transport knows can be read, where the transport says so; what is not there is an error.
+pub fn reads_memory_of_the_peer(open: &mut dyn FnMut() -> Pair) {
+    const LEN: usize = 100_000;
+    let mut duo = Duo::up(open);
+    let bytes = pattern(23, LEN);
+    let (theirs, ours) = (duo.own(&bytes).memory(), duo.own(&vec![0; LEN]));
+    let can = duo.end(0).can_read(peer(1));
+    let read = duo.read(0, theirs.part(7, LEN - 10), ours.memory().part(3, LEN - 10));
+    assert_eq!(read.is_ok(), can, "{read:?}");
+    if can {
+        assert!(ours.read(3, LEN - 10) == bytes[7..LEN - 3]);
+    }
+}
+
 /// A region may be released while puts still read it: they arrive as they were, or their connection is given up, and
 /// the memory is the user's again.
 pub fn reads_no_source_after_its_release(open: &mut dyn FnMut() -> Pair) {

@@ -43,7 +43,7 @@ pub use self::fault::{
 };
 pub use self::memory::{
     allocates_zeroed_apart_and_aligned, lets_regions_come_and_go, opens_windows_on_the_same_bytes,
-    reads_no_source_after_its_release, registers_user_memory_as_it_says,
+    reads_memory_of_the_peer, reads_no_source_after_its_release, registers_user_memory_as_it_says,
 };
 pub use self::order::{
     counts_beyond_16_bits, gives_each_token_back_once, keeps_counters_apart,
@@ -98,6 +98,7 @@ macro_rules! conformance_properties {
             lets_regions_come_and_go
             registers_user_memory_as_it_says
             opens_windows_on_the_same_bytes
+            reads_memory_of_the_peer
             reads_no_source_after_its_release
             refuses_puts_past_the_end
             refuses_puts_into_released_regions

@@ -64,6 +64,8 @@ pub struct Options {
     pub unattended: bool,
     /// Whether [`Transport::window`] gives the peer's allocated memory.
     pub window: bool,
+    /// [`Caps::coherent`](crate::Caps::coherent), and [`Transport::read`]; only with windows.
+    pub coherent: bool,
 }
 
 impl Default for Options {
@@ -80,6 +82,7 @@ impl Default for Options {
             user_memory: true,
             unattended: false,
             window: false,
+            coherent: false,
         }
     }
 }

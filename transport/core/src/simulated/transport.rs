@@ -69,6 +69,7 @@ impl Transport for Simulated {
             flows: options.flows,
             user_memory: options.user_memory,
             unattended: options.unattended,
+            coherent: options.coherent,
         }
     }
 
@@ -116,6 +117,21 @@ impl Transport for Simulated {
 
     fn window(&self, region: RemoteRegion) -> Option<Memory> {
         self.net.lock().rank(self.me).imported(region).window()
+    }
+
+    fn can_read(&self, of: Peer) -> bool {
+        let net = self.net.lock();
+        net.options.coherent && net.is_up(self.me, of.0)
+    }
+
+    unsafe fn read(&mut self, of: Peer, address: u64, into: Memory) -> Result<()> {
+        if !self.can_read(of) {
+            return Err(Error::Unsupported { transport: self.name, what: "read memory of a peer" });
+        }
+        let address = usize::try_from(address).expect("an address of this process");
+        // SAFETY: all ranks live in one process, and whoever told the address keeps the memory until it is read.
+        unsafe { crate::memory::copy_from_address(address, into) };
+        Ok(())
     }
 
     fn address(&self) -> Card {

@@ -1,0 +1,166 @@
+//! Messages between peers that see each other's stores: a short one lies in the line of its slot, with the flag; a middling
+//! one in the slot; and a long one stays where the sender has it, if it may, and the receiver reads it there.
+
+use dure_device::{Memory, Space};
+use dure_plan::Chunks;
+use dure_transport::{Card, Peer, Put};
+
+use crate::Error;
+use crate::link::Target;
+use crate::machine::{Machine, Until};
+use crate::run::{Begun, Buffer, Run, Then};
+use crate::slot::{self, Header, Kind, LINE, PAYLOAD, Place};
+use crate::work::{Sink, part};
+
+impl Run {
+    /// Sends to a coherent peer: in the line of the slot, in the slot, or by saying where the bytes are.
+    #[allow(unsafe_code, reason = "writes into the peer's slot")]
+    pub(crate) fn send_coherent(
+        &self,
+        machine: &mut Machine,
+        to: u32,
+        src: Chunks,
+        (target, slot, bytes): (Target, Memory, u64),
+    ) -> Result<Begun, Error> {
+        if let Some((kind, place)) = self.reference(machine, to, src, bytes)
+            && let place = place.encode()
+            && place.len() <= slot.len - PAYLOAD
+        {
+            // SAFETY: the slot is free, and a window on it is alive as long as the link.
+            unsafe { slot::write(slot.part(PAYLOAD, place.len()), &place) };
+            let memory = part(self.buffer(machine, src.buf).memory, &machine.segments[0]);
+            let Some(number) = self.publish(machine, to, (target, slot, bytes), kind) else {
+                return Ok(Begun::Wait);
+            };
+            let until = Until::Freed { peer: to, lane: self.lane, slot: number };
+            machine.hold(until, self.id, vec![memory], None);
+            return Ok(Begun::Done);
+        }
+        let at = if bytes <= LINE as u64 { 0 } else { PAYLOAD };
+        let ticket = self.copy_out(machine, src, slot.part(at, slot.len - at))?;
+        Ok(Begun::Work(ticket, Then::Publish(to, target, bytes)))
+    }
+
+    /// Where the receiver can read the message in place, if it is long, it can, and the source stays as it is.
+    fn reference(
+        &self,
+        machine: &mut Machine,
+        to: u32,
+        src: Chunks,
+        bytes: u64,
+    ) -> Option<(Kind, Place)> {
+        let [segment] = &machine.segments[..] else { return None };
+        if bytes < u64::from(machine.settings.reading_bytes) {
+            return None;
+        }
+        let stays = self.steps().stays(self.at);
+        let Buffer { memory, cover } = self.buffer(machine, src.buf);
+        let may = if self.call.in_place { stays.in_place } else { stays.apart };
+        if !may || memory.space != Space::Host {
+            return None;
+        }
+        let card = cover.and_then(|cover| Some((cover, machine.net.key(cover.region, Peer(to))?)));
+        if let Some((cover, card)) = card {
+            return Some((Kind::Region, Place { at: cover.offset + segment.start, card }));
+        }
+        let at = memory.ptr.as_ptr().expose_provenance() as u64 + segment.start;
+        machine.link(to).is_read().then(|| (Kind::Address, Place { at, card: Card::default() }))
+    }
+
+    /// Publishes a message to a coherent peer whose bytes are where `kind` says; the number of its slot, or `None` when
+    /// the transport is full.
+    #[allow(unsafe_code, reason = "writes into the peer's slot")]
+    pub(crate) fn publish(
+        &self,
+        machine: &mut Machine,
+        to: u32,
+        (target, slot, bytes): (Target, Memory, u64),
+        kind: Kind,
+    ) -> Option<u64> {
+        let token = machine.next_token();
+        let (link, net) = machine.link_and_net(to);
+        let bytes = u32::try_from(bytes).expect("a message fits a slot");
+        let header = link.header(self.lane, self.call.digest, bytes, kind);
+        // SAFETY: the slot is free, and a window on it is alive as long as the link. Should the bell not ring this time,
+        // the same is written again.
+        unsafe { slot::publish(slot, header) };
+        let put = Put {
+            to: Peer(to),
+            flow: link.flow(self.lane),
+            head: &[],
+            body: &[],
+            into: Some(target.into),
+            at: target.at,
+            signal: Some(link.data_signal(self.lane)),
+            token,
+        };
+        net.put(&put).ok()?;
+        Some(link.sent(self.lane, true))
+    }
+
+    /// Takes the bytes of a message from where they are.
+    pub(crate) fn receive(
+        &self,
+        machine: &mut Machine,
+        from: u32,
+        (slot, header): (Memory, Header),
+        sink: Sink,
+    ) -> Result<Begun, Error> {
+        let len = header.bytes as usize;
+        let (payload, kept) = match header.kind {
+            Kind::Slot => (slot.part(PAYLOAD, len), false),
+            Kind::Line if len <= LINE => (slot.part(0, len), false),
+            Kind::Line => return Err(Error::Mismatch { peer: from }),
+            Kind::Region => (Self::source(machine, from, slot, len)?, true),
+            Kind::Address => return self.read(machine, from, (slot, len), sink),
+        };
+        let ticket = self.consume(machine, payload, sink)?;
+        Ok(Begun::Work(ticket, Then::Take { from, kept }))
+    }
+
+    /// The bytes of a message in a region of the peer's.
+    fn source(machine: &mut Machine, from: u32, slot: Memory, len: usize) -> Result<Memory, Error> {
+        let Place { at, card } = Machine::place(slot).ok_or(Error::Mismatch { peer: from })?;
+        let (link, net) = machine.link_and_net(from);
+        let window = link.source(net, card)?;
+        let outside = || Error::Transport {
+            peer: from,
+            source: dure_transport::Error::Protocol { what: "a message outside of its region" },
+        };
+        let at = usize::try_from(at)
+            .ok()
+            .filter(|at| at.checked_add(len).is_some_and(|end| end <= window.len));
+        Ok(window.part(at.ok_or_else(outside)?, len))
+    }
+
+    /// Reads a message from the memory of the peer's process: to where it belongs, or, when it is to be reduced or is
+    /// for another device, to a staging buffer.
+    #[allow(unsafe_code, reason = "memory of this call is written")]
+    fn read(
+        &self,
+        machine: &mut Machine,
+        from: u32,
+        (slot, len): (Memory, usize),
+        sink: Sink,
+    ) -> Result<Begun, Error> {
+        let failed = |source| Error::Transport { peer: from, source };
+        let address = Machine::place(slot).ok_or(Error::Mismatch { peer: from })?.at;
+        let out = self.buffer(machine, sink.dst.buf).memory;
+        if sink.with.is_none() && out.space == Space::Host {
+            let mut at = address;
+            // `is_held` has left the segments of the destination there.
+            for segment in &machine.segments {
+                // SAFETY: whoever submitted the call promised that its buffers are this lane's until it is done.
+                unsafe { machine.net.read(Peer(from), at, part(out, segment)) }.map_err(failed)?;
+                at += segment.end - segment.start;
+            }
+            return Ok(Begun::Work(0, Then::Take { from, kept: true }));
+        }
+        let Some(staging) = machine.stage()? else { return Ok(Begun::Wait) };
+        let memory = machine.staging(staging).memory.part(0, len);
+        // SAFETY: the staging buffer is this message's until it is given back.
+        unsafe { machine.net.read(Peer(from), address, memory) }.map_err(failed)?;
+        let ticket = self.consume(machine, memory, sink)?;
+        Ok(Begun::Work(ticket, Then::TakeStaged(from, staging)))
+    }
+}
