@@ -171,6 +171,18 @@ fn wrong_calls_have_status_two() {
     assert_eq!(text(&run("--version").stdout), format!("dure {}\n", env!("CARGO_PKG_VERSION")));
 }
 
+#[cfg(not(feature = "mpi"))]
+#[test]
+fn without_mpi_the_answer_is_how_to_get_it() {
+    for line in ["perf all-reduce --vs mpi", "perf all-reduce --vs mpi --local 2"] {
+        let output = run(line);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains("--features mpi") && said.contains("mpirun -n 2"), "{said}");
+    }
+    assert_eq!(status("perf all-reduce --vs nccl"), 2);
+}
+
 #[test]
 fn plans_are_shown_proved_and_drawn() {
     let folder = tempfile::tempdir().unwrap();

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::ValueEnum;
 use dure::{Config, Dtype};
 
 use super::buffer::Alloc;
@@ -17,7 +18,9 @@ use crate::size;
         ranks' blocks together. Ranks come from --local N, or from the environment that torchrun, mpirun, srun or\n\
         DURE_RANK, DURE_SIZE and DURE_ROOT leave; without either there is one rank.\n\n\
         time is the mean over ranks of the time per call in a loop of -n calls without pause; the percentiles are of\n\
-        the same calls, one by one. Every result is compared bit by bit (-c 0 leaves that out)."
+        the same calls, one by one. Every result is compared bit by bit (-c 0 leaves that out).\n\n\
+        --vs mpi adds columns: MPI's time and p50, from a loop of its own after Dure's in every row, and both over\n\
+        Dure's. The calls are out-of-place, but those of broadcast, which MPI has in place only."
 )]
 pub(crate) struct Args {
     /// What to measure.
@@ -68,6 +71,9 @@ pub(crate) struct Args {
     /// Buffers from plain memory, or from memory that the transports know.
     #[arg(long, value_enum, default_value_t = Alloc::Malloc)]
     pub(crate) alloc: Alloc,
+    /// Make the same calls by another library, row by row: mpi, the installed one. Needs --local, or a start by mpirun.
+    #[arg(long, value_enum, value_name = "LIBRARY")]
+    pub(crate) vs: Option<Rival>,
     /// How long a rank waits for the others, as 60s or 10min.
     #[arg(long, value_name = "TIME")]
     pub(crate) timeout: Option<String>,
@@ -77,6 +83,16 @@ pub(crate) struct Args {
     /// The process that started this one as a local rank.
     #[arg(long, hide = true)]
     pub(crate) child_of: Option<u32>,
+    /// Set by a process that became mpirun for the sake of --local.
+    #[arg(long, hide = true)]
+    pub(crate) under_mpirun: bool,
+}
+
+/// Libraries to compare with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Rival {
+    /// The MPI that the program was built with.
+    Mpi,
 }
 
 /// The factor between sizes when no flag says otherwise.
@@ -90,6 +106,11 @@ fn step(text: &str) -> Result<u64, String> {
 }
 
 impl Args {
+    /// How many ranks to start; none in a process that is a rank.
+    pub(crate) fn ranks_to_start(&self) -> Option<u32> {
+        self.local.filter(|_| self.child_of.is_none() && !self.under_mpirun)
+    }
+
     /// The library's settings: those of the environment, with those of the flags over them.
     pub(crate) fn settings(&self) -> Result<Config, Failure> {
         let environment = std::env::vars_os().filter_map(|(name, value)| {

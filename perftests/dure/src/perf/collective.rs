@@ -89,6 +89,11 @@ impl Test {
         !matches!(self, Self::AllToAll | Self::AllToAllV | Self::SendRecv | Self::Barrier)
     }
 
+    /// Whether the call of MPI's that does the same has one buffer for input and output.
+    pub(crate) fn has_one_buffer_in_mpi(self) -> bool {
+        self == Self::Broadcast
+    }
+
     /// What algorithm bandwidth is multiplied with to give the bandwidth of the wires, whatever the number of ranks.
     pub(crate) fn bus_factor(self, ranks: u32) -> f64 {
         let ranks = f64::from(ranks);

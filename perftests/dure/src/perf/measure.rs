@@ -8,11 +8,14 @@ use super::args::Args;
 use super::buffer::{Arena, Calls, GUARD};
 use super::collective::{Case, Geometry, Origin};
 use super::latency::{self, Percentiles, Report};
+use super::mpi::Mpi;
 use super::pattern::Pattern;
 
 /// Measures rows on one communicator.
 pub(crate) struct Bench<'c> {
     comm: &'c Communicator,
+    /// Makes the same calls, if it was asked for.
+    mpi: Option<&'c Mpi>,
     iterations: u32,
     warmups: u32,
     checks: u32,
@@ -32,6 +35,8 @@ pub(crate) struct Row {
     pub(crate) out_of_place: Figures,
     /// None where input and output cannot be the same memory.
     pub(crate) in_place: Option<Figures>,
+    /// None where MPI was not asked for, or has no such call.
+    pub(crate) mpi: Option<Figures>,
     pub(crate) algorithm: String,
     pub(crate) lanes: u16,
 }
@@ -52,6 +57,37 @@ pub(crate) struct Figures {
     pub(crate) by_rank: Vec<Percentiles>,
 }
 
+/// MPI's times over Dure's: above 1 where Dure is faster.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Ratios {
+    pub(crate) time: f64,
+    pub(crate) p50: f64,
+}
+
+impl Row {
+    /// The figures of Dure that MPI's are compared with: those of the calls in place where MPI has no others.
+    pub(crate) fn rival(&self) -> Option<&Figures> {
+        if self.case.test.has_one_buffer_in_mpi() {
+            self.in_place.as_ref()
+        } else {
+            Some(&self.out_of_place)
+        }
+    }
+
+    /// None where MPI has no figures.
+    pub(crate) fn ratios(&self) -> Option<Ratios> {
+        let (mpi, dure) = (self.mpi.as_ref()?, self.rival()?);
+        Some(Ratios { time: mpi.time / dure.time, p50: mpi.all.p50 / dure.all.p50 })
+    }
+}
+
+/// What one rank has of one placement; the figures are rank 0's.
+struct Measured {
+    figures: Option<Figures>,
+    mpi: Option<Figures>,
+    choice: Choice,
+}
+
 /// Input and output of one call of one case, on this rank.
 struct Placement {
     /// Arena and first byte of the input, and how many.
@@ -68,7 +104,12 @@ struct Run {
 
 impl<'c> Bench<'c> {
     /// Buffers for the longest of the cases.
-    pub(crate) fn new(comm: &'c Communicator, args: &Args, cases: &[Case]) -> dure::Result<Self> {
+    pub(crate) fn new(
+        comm: &'c Communicator,
+        args: &Args,
+        mpi: Option<&'c Mpi>,
+        cases: &[Case],
+    ) -> dure::Result<Self> {
         let longest = |elements: fn(&Geometry, u32) -> u64| {
             let bytes = |case: &Case| {
                 elements(&Geometry::new(case, comm.size()), comm.rank()) * case.dtype.size() as u64
@@ -82,7 +123,7 @@ impl<'c> Bench<'c> {
         ];
         let pattern = Pattern::new(Dtype::Uint8, None, comm.size());
         let (iterations, warmups, checks) = (args.iterations, args.warmups, args.checks);
-        Ok(Self { comm, iterations, warmups, checks, arenas, pattern })
+        Ok(Self { comm, mpi, iterations, warmups, checks, arenas, pattern })
     }
 
     /// Measures one case. Collective; rank 0 gets the row.
@@ -91,73 +132,97 @@ impl<'c> Bench<'c> {
             self.pattern = Pattern::new(case.dtype, case.op, self.comm.size());
         }
         let geometry = Geometry::new(case, self.comm.size());
-        let (out_of_place, chosen) = self.figures(case, &geometry, false)?;
-        let in_place =
-            if case.test.has_in_place() { self.figures(case, &geometry, true)?.0 } else { None };
-        let size = geometry.whole() * case.dtype.size() as u64;
-        Ok(out_of_place.map(|out_of_place| Row {
+        let Measured { figures, mpi, choice } = self.measured(case, &geometry, false)?;
+        let (in_place, mpi_in_place) = if case.test.has_in_place() {
+            let measured = self.measured(case, &geometry, true)?;
+            (measured.figures, measured.mpi)
+        } else {
+            (None, None)
+        };
+        Ok(figures.map(|out_of_place| Row {
             case: *case,
-            size,
+            size: size_of(case, &geometry),
             count: geometry.count(),
             out_of_place,
             in_place,
-            algorithm: chosen.algorithm,
-            lanes: chosen.lanes,
+            mpi: mpi.or(mpi_in_place),
+            algorithm: choice.algorithm,
+            lanes: choice.lanes,
         }))
     }
 
-    fn figures(
+    fn measured(
         &mut self,
         case: &Case,
         geometry: &Geometry,
         in_place: bool,
-    ) -> dure::Result<(Option<Figures>, Choice)> {
+    ) -> dure::Result<Measured> {
         let placement = self.placement(case, geometry, in_place);
         let requests = self.requests(case, geometry, &placement);
         self.prepare(&placement);
         let mut report = self.measure(requests.clone())?;
         let choice = Choice::of(self.comm, case);
+        // Right after Dure's loop, on the same buffers: what else the machine does meets both.
+        let mpi = if in_place == case.test.has_one_buffer_in_mpi() {
+            self.measure_mpi(case, geometry, &requests)?
+        } else {
+            None
+        };
         for _ in 0..self.checks {
             self.prepare(&placement);
             Calls::new(self.comm, requests.clone(), &mut self.arenas).make()?;
             report.wrong += self.wrong(case, geometry, &placement);
         }
-        let reports = latency::gather(self.comm, &report)?;
-        let figures = reports.map(|reports| {
-            let size = geometry.whole() * case.dtype.size() as u64;
-            Figures::new(
-                &reports,
-                self.iterations,
-                size,
-                case.test.bus_factor(self.comm.size()),
-                self.checks > 0,
-            )
-        });
-        Ok((figures, choice))
+        let figures = self.figures(case, geometry, &report, self.checks > 0)?;
+        let mpi = match &mpi {
+            Some(report) => self.figures(case, geometry, report, false)?,
+            None => None,
+        };
+        Ok(Measured { figures, mpi, choice })
     }
 
-    /// The measured loop. One reading of the clock a call gives both the mean and the percentiles.
+    /// What the reports of all ranks say. Collective; for rank 0.
+    fn figures(
+        &self,
+        case: &Case,
+        geometry: &Geometry,
+        mine: &Report,
+        checked: bool,
+    ) -> dure::Result<Option<Figures>> {
+        let size = size_of(case, geometry);
+        let bus_factor = case.test.bus_factor(self.comm.size());
+        let reports = latency::gather(self.comm, mine)?;
+        Ok(reports
+            .map(|reports| Figures::new(&reports, self.iterations, size, bus_factor, checked)))
+    }
+
     fn measure(&mut self, requests: Vec<Request>) -> dure::Result<Report> {
-        let calls = Calls::new(self.comm, requests, &mut self.arenas);
-        for _ in 0..self.warmups {
-            calls.make()?;
-        }
-        let mut stamps = Vec::with_capacity(self.iterations as usize);
-        self.comm.barrier()?;
-        let begin = Instant::now();
-        for _ in 0..self.iterations {
-            calls.make()?;
-            stamps.push(Instant::now());
-        }
-        let mut histogram = latency::histogram();
-        let mut last = begin;
-        for stamp in stamps {
-            let nanos =
-                u64::try_from((stamp - last).as_nanos()).expect("a call is shorter than centuries");
-            histogram.saturating_record(nanos);
-            last = stamp;
-        }
-        Ok(Report { elapsed: last - begin, wrong: 0, histogram })
+        let Self { comm, warmups, iterations, .. } = *self;
+        let calls = Calls::new(comm, requests, &mut self.arenas);
+        timed(warmups, iterations, || comm.barrier(), || calls.make())
+    }
+
+    /// None where MPI was not asked for, or has no such call.
+    fn measure_mpi(
+        &mut self,
+        case: &Case,
+        geometry: &Geometry,
+        requests: &[Request],
+    ) -> dure::Result<Option<Report>> {
+        let Some(mpi) = self.mpi.filter(|mpi| mpi.serves(case, geometry)) else {
+            return Ok(None);
+        };
+        let (warmups, iterations) = (self.warmups, self.iterations);
+        let calls = mpi.calls(requests, &mut self.arenas);
+        let barrier = || {
+            mpi.barrier();
+            Ok(())
+        };
+        let call = || {
+            calls.make();
+            Ok(())
+        };
+        timed(warmups, iterations, barrier, call).map(Some)
     }
 
     fn placement(&self, case: &Case, geometry: &Geometry, in_place: bool) -> Placement {
@@ -214,6 +279,39 @@ impl<'c> Bench<'c> {
         }
         wrong + placement.extents().map(|(arena, len)| arenas[arena].overruns(len)).sum::<u64>()
     }
+}
+
+/// The measured loop. One reading of the clock a call gives both the mean and the percentiles.
+fn timed(
+    warmups: u32,
+    iterations: u32,
+    barrier: impl Fn() -> dure::Result<()>,
+    call: impl Fn() -> dure::Result<()>,
+) -> dure::Result<Report> {
+    for _ in 0..warmups {
+        call()?;
+    }
+    let mut stamps = Vec::with_capacity(iterations as usize);
+    barrier()?;
+    let begin = Instant::now();
+    for _ in 0..iterations {
+        call()?;
+        stamps.push(Instant::now());
+    }
+    let mut histogram = latency::histogram();
+    let mut last = begin;
+    for stamp in stamps {
+        let nanos =
+            u64::try_from((stamp - last).as_nanos()).expect("a call is shorter than centuries");
+        histogram.saturating_record(nanos);
+        last = stamp;
+    }
+    Ok(Report { elapsed: last - begin, wrong: 0, histogram })
+}
+
+/// Bytes of the whole vector.
+fn size_of(case: &Case, geometry: &Geometry) -> u64 {
+    geometry.whole() * case.dtype.size() as u64
 }
 
 impl Placement {
@@ -311,7 +409,7 @@ mod tests {
         let comm = Communicator::builder().connect().unwrap();
         let args = args("reduce-scatter -b 64K -e 64K -d half");
         let case = args.cases(1).unwrap()[0];
-        let mut bench = Bench::new(&comm, &args, &[case]).unwrap();
+        let mut bench = Bench::new(&comm, &args, None, &[case]).unwrap();
         bench.pattern = Pattern::new(case.dtype, case.op, 1);
         let geometry = Geometry::new(&case, 1);
         let placement = bench.placement(&case, &geometry, false);

@@ -6,6 +6,8 @@ mod collective;
 mod latency;
 mod launch;
 mod measure;
+#[cfg_attr(not(feature = "mpi"), path = "no_mpi.rs")]
+mod mpi;
 mod operation;
 mod pattern;
 mod report;
@@ -17,35 +19,53 @@ use dure::{Communicator, Config, Launch};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 pub(crate) use self::args::Args;
+use self::args::Rival;
 use self::measure::{Bench, Row};
+use self::mpi::Mpi;
 use self::report::{Report, Totals};
 use crate::output::{self, Failure, Verdict, complain};
+
+/// What a run is about, for the lines around its results.
+struct Setup<'a> {
+    args: &'a Args,
+    /// The settings of the flags, for people.
+    settings: String,
+    /// Name and version of the MPI that is measured beside.
+    mpi: Option<String>,
+}
 
 /// Measures and prints, as one rank, or as the parent of local ranks.
 pub(crate) fn run(args: &Args) -> Result<Verdict, Failure> {
     let config = args.settings()?;
     output::expect_folder(args.json.as_deref())?;
-    match (args.child_of, args.local) {
-        (Some(parent), _) => launch::follow(parent)?,
-        (None, Some(size)) => {
-            // What is wrong with the call is said once, before any rank starts.
-            args.cases(size)?;
-            return launch::run(size, &config);
-        }
-        (None, None) => {}
+    if let Some(size) = args.ranks_to_start() {
+        // What is wrong with the call is said once, before any rank starts.
+        args.cases(size)?;
+        return match args.vs {
+            Some(Rival::Mpi) => Err(mpi::become_mpirun(size)),
+            None => launch::run(size, &config),
+        };
+    }
+    if let Some(parent) = args.child_of {
+        launch::follow(parent)?;
     }
     log(&config);
-    let comm = connect(&config)?;
-    let settings = describe(args);
-    let (rows, totals) = measure(&comm, args, &settings)?;
+    let mpi = args.vs.map(|Rival::Mpi| Mpi::start(args.local)).transpose()?;
+    let comm = connect(&config, mpi.as_ref())?;
+    let library = mpi.as_ref().map(|mpi| mpi.library().to_owned());
+    let setup = Setup { args, settings: describe(args), mpi: library };
+    let (rows, totals) = measure(&comm, &setup, mpi.as_ref())?;
     // The others wait for this rank to leave, whatever becomes of the file.
     let written = match &args.json {
         Some(to) if comm.rank() == 0 => {
-            output::write_json(to, &Report::new(&comm, args, &settings, &rows, &totals))
+            output::write_json(to, &Report::new(&comm, &setup, &rows, &totals))
         }
         _ => Ok(()),
     };
     comm.finalize()?;
+    if let Some(mpi) = mpi {
+        mpi.finish();
+    }
     written?;
     if totals.wrong > 0 {
         complain(&format!("{} wrong values", totals.wrong));
@@ -53,10 +73,12 @@ pub(crate) fn run(args: &Args) -> Result<Verdict, Failure> {
     Ok(Verdict::holds_if(totals.wrong == 0))
 }
 
-/// Meets the other ranks of the job that the environment names.
-fn connect(config: &Config) -> Result<Communicator, Failure> {
+/// Meets the other ranks: those of MPI's job, or those of the job that the environment names.
+fn connect(config: &Config, mpi: Option<&Mpi>) -> Result<Communicator, Failure> {
     let mut builder = Communicator::builder().config(config.clone());
-    if let Some(launch) = Launch::from_env(config)? {
+    if let Some(mpi) = mpi {
+        builder = builder.rank(mpi.rank(), mpi.size()).meet_at(mpi.unique_id(config)?);
+    } else if let Some(launch) = Launch::from_env(config)? {
         builder = builder.rank(launch.rank, launch.size);
         if let Some(id) = launch.unique_id()? {
             builder = builder.meet_at(id);
@@ -77,22 +99,23 @@ fn log(config: &Config) {
 /// Measures all rows. Rank 0 knows them and what they add up to; the others know of none.
 fn measure(
     comm: &Communicator,
-    args: &Args,
-    settings: &str,
+    setup: &Setup<'_>,
+    mpi: Option<&Mpi>,
 ) -> Result<(Vec<Row>, Totals), Failure> {
+    let args = setup.args;
     let cases = args.cases(comm.size())?;
     let mut screen = (comm.rank() == 0).then(|| Screen::new(args, cases.len() as u64));
     if let Some(screen) = &screen {
-        screen.print(&table::header(comm, args, settings))?;
+        screen.print(&table::header(comm, setup))?;
     }
-    let mut bench = Bench::new(comm, args, &cases)?;
+    let mut bench = Bench::new(comm, args, mpi, &cases)?;
     let mut rows: Vec<Row> = Vec::new();
     let mut totals = Totals::default();
     for case in &cases {
         let row = bench.row(case)?;
         if let (Some(row), Some(screen)) = (row, &mut screen) {
             totals.add(&row);
-            screen.print(&table::row(&row))?;
+            screen.print(&table::row(&row, mpi.is_some()))?;
             screen.bar.inc(1);
             rows.push(row);
         }

@@ -3,9 +3,10 @@
 use dure::Communicator;
 use serde::Serialize;
 
+use super::Setup;
 use super::args::Args;
 use super::latency::Percentiles;
-use super::measure::{Figures, Row};
+use super::measure::{Figures, Ratios, Row};
 
 /// What the rows add up to.
 #[derive(Clone, Copy, Debug, Default)]
@@ -14,6 +15,10 @@ pub(crate) struct Totals {
     pub(crate) wrong: u64,
     bandwidth: f64,
     measurements: u32,
+    /// Logarithms of the ratios to MPI, added up, and of how many rows.
+    log_time: f64,
+    log_p50: f64,
+    ratios: u32,
 }
 
 impl Totals {
@@ -23,6 +28,17 @@ impl Totals {
             self.bandwidth += figures.bus_bw;
             self.measurements += 1;
         }
+        if let Some(Ratios { time, p50 }) = row.ratios() {
+            self.log_time += time.ln();
+            self.log_p50 += p50.ln();
+            self.ratios += 1;
+        }
+    }
+
+    /// Geometric means over the rows that MPI has.
+    pub(crate) fn mean_ratios(&self) -> Option<Ratios> {
+        let mean = |sum: f64| (sum / f64::from(self.ratios)).exp();
+        (self.ratios > 0).then(|| Ratios { time: mean(self.log_time), p50: mean(self.log_p50) })
     }
 
     /// Mean over rows, in place and not, as nccl-tests has it.
@@ -41,6 +57,17 @@ pub(crate) struct Report {
     results: Vec<Result>,
     out_of_bounds: OutOfBounds,
     average_bus_bandwidth: Bandwidth,
+    /// With `--vs mpi` only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mpi: Option<MpiTotals>,
+}
+
+#[derive(Debug, Serialize)]
+struct MpiTotals {
+    library: String,
+    /// Geometric means over the rows that MPI has; null when it has none.
+    mean_ratio: Option<f64>,
+    mean_ratio_p50: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -86,6 +113,9 @@ struct Result {
     algorithm: String,
     transport: String,
     lanes: u16,
+    /// With `--vs mpi` only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mpi: Option<MpiResult>,
     /// Percentiles of each rank, out of place.
     ranks: Vec<RankTimes>,
 }
@@ -99,6 +129,18 @@ struct Measurement {
     nwrong: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     percentiles: Option<Percentiles>,
+}
+
+/// What MPI did with the same call; null where it has no such call.
+#[derive(Debug, Serialize)]
+struct MpiResult {
+    #[serde(flatten)]
+    figures: Measurement,
+    /// Which measurement of Dure's the ratios are to: `out_of_place` or `in_place`.
+    to: &'static str,
+    /// MPI's time over Dure's, above 1 where Dure is faster; and the same of the medians.
+    ratio: Option<f64>,
+    ratio_p50: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -135,11 +177,11 @@ pub(crate) fn transports(comm: &Communicator) -> String {
 impl Report {
     pub(crate) fn new(
         comm: &Communicator,
-        args: &Args,
-        settings: &str,
+        setup: &Setup<'_>,
         rows: &[Row],
         totals: &Totals,
     ) -> Self {
+        let Setup { args, settings, mpi } = setup;
         let rank = |rank| RankInfo {
             rank,
             pid: comm.process_id(rank).unwrap_or(0),
@@ -147,17 +189,30 @@ impl Report {
             transport: comm.transport_to(rank),
         };
         let transport = transports(comm);
+        let result = |row| Result::new(row, &transport, mpi.is_some());
         Self {
             version: 3,
             dure_version: env!("CARGO_PKG_VERSION"),
             config: Settings::new(args, comm.size(), settings),
             ranks: (0..comm.size()).map(rank).collect(),
-            results: rows.iter().map(|row| Result::new(row, &transport)).collect(),
+            results: rows.iter().map(result).collect(),
             out_of_bounds: OutOfBounds { count: totals.wrong, okay: totals.wrong == 0 },
             average_bus_bandwidth: Bandwidth {
                 bandwidth: totals.average_bus_bandwidth(),
                 okay: "unchecked",
             },
+            mpi: mpi.as_ref().map(|library| MpiTotals::new(library, totals)),
+        }
+    }
+}
+
+impl MpiTotals {
+    fn new(library: &str, totals: &Totals) -> Self {
+        let means = totals.mean_ratios();
+        Self {
+            library: library.to_owned(),
+            mean_ratio: means.map(|means| means.time),
+            mean_ratio_p50: means.map(|means| means.p50),
         }
     }
 }
@@ -180,7 +235,7 @@ impl Settings {
 }
 
 impl Result {
-    fn new(row: &Row, transport: &str) -> Self {
+    fn new(row: &Row, transport: &str, with_mpi: bool) -> Self {
         let Percentiles { p50, p90, p99, p999, .. } = row.out_of_place.all;
         let by_rank = (0..).zip(&row.out_of_place.by_rank);
         Self {
@@ -198,9 +253,22 @@ impl Result {
             algorithm: row.algorithm.clone(),
             transport: transport.to_owned(),
             lanes: row.lanes,
+            mpi: with_mpi.then(|| MpiResult::new(row)),
             ranks: by_rank
                 .map(|(rank, percentiles)| RankTimes { rank, percentiles: *percentiles })
                 .collect(),
+        }
+    }
+}
+
+impl MpiResult {
+    fn new(row: &Row) -> Self {
+        let ratios = row.ratios();
+        Self {
+            figures: row.mpi.as_ref().map(Measurement::new).unwrap_or_default(),
+            to: if row.case.test.has_one_buffer_in_mpi() { "in_place" } else { "out_of_place" },
+            ratio: ratios.map(|ratios| ratios.time),
+            ratio_p50: ratios.map(|ratios| ratios.p50),
         }
     }
 }
@@ -249,6 +317,7 @@ mod tests {
             count: 4,
             out_of_place: figures,
             in_place,
+            mpi: None,
             algorithm: "binomial".to_owned(),
             lanes: 2,
         }
@@ -256,7 +325,8 @@ mod tests {
 
     #[test]
     fn results_have_the_keys_of_nccl_tests_and_ours() {
-        let json = serde_json::to_value(Result::new(&row(), "pool")).unwrap();
+        let json = serde_json::to_value(Result::new(&row(), "pool", false)).unwrap();
+        assert!(json.get("mpi").is_none(), "nobody asked for it");
         assert_eq!(
             (&json["size"], &json["count"], &json["root"]),
             (&8.into(), &4.into(), &1.into())
@@ -277,9 +347,40 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_null() {
-        let json =
-            serde_json::to_value(Result::new(&Row { in_place: None, ..row() }, "pool")).unwrap();
+        let bare = Row { in_place: None, ..row() };
+        let json = serde_json::to_value(Result::new(&bare, "pool", true)).unwrap();
         assert!(json["in_place"]["time"].is_null() && json["in_place"]["nwrong"].is_null());
+        assert!(json["mpi"]["time"].is_null() && json["mpi"]["ratio"].is_null());
+    }
+
+    #[test]
+    fn ratios_are_of_the_calls_that_are_alike() {
+        let slower = |by: f64| {
+            let figures = row().out_of_place;
+            let all = Percentiles { p50: 2.0 * by * figures.all.p50, ..figures.all };
+            Some(Figures { time: by * figures.time, all, ..figures })
+        };
+        let out_of_place = Row { mpi: slower(2.0), ..row() };
+        let json = serde_json::to_value(Result::new(&out_of_place, "pool", true)).unwrap();
+        let mpi = &json["mpi"];
+        assert_eq!(
+            (&mpi["time"], &mpi["ratio"], &mpi["ratio_p50"]),
+            (&5.0.into(), &2.0.into(), &4.0.into())
+        );
+        assert_eq!((&mpi["to"], &mpi["percentiles"]["p50"]), (&"out_of_place".into(), &8.0.into()));
+
+        let mut broadcast = Row { mpi: slower(8.0), ..row() };
+        broadcast.case.test = Test::Broadcast;
+        broadcast.in_place.as_mut().unwrap().time = 10.0;
+        assert_eq!(broadcast.ratios(), Some(Ratios { time: 2.0, p50: 16.0 }));
+
+        let mut totals = Totals::default();
+        assert_eq!(totals.mean_ratios(), None);
+        totals.add(&out_of_place);
+        totals.add(&broadcast);
+        totals.add(&row());
+        let means = totals.mean_ratios().unwrap();
+        assert!((means.time - 2.0).abs() < 1e-9 && (means.p50 - 8.0).abs() < 1e-9, "{means:?}");
     }
 
     #[test]

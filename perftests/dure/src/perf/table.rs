@@ -4,12 +4,14 @@ use std::fmt::Write as _;
 
 use dure::Communicator;
 
+use super::Setup;
 use super::args::Args;
-use super::measure::{Figures, Row};
+use super::measure::{Figures, Ratios, Row};
 use super::report::Totals;
 
 /// The lines before the rows.
-pub(crate) fn header(comm: &Communicator, args: &Args, settings: &str) -> String {
+pub(crate) fn header(comm: &Communicator, setup: &Setup<'_>) -> String {
+    let Setup { args, settings, mpi } = setup;
     let mut text = format!("# dure {}\n", env!("CARGO_PKG_VERSION"));
     let (step, kind) = args.step.map_or_else(|| (args.factor(), "factor"), |step| (step, "bytes"));
     let lines = [
@@ -37,26 +39,69 @@ pub(crate) fn header(comm: &Communicator, args: &Args, settings: &str) -> String
         let transport = comm.transport_to(rank);
         let _ = writeln!(text, "#  Rank {rank:2} Pid {pid:6} on {host:>10} by {transport}");
     }
-    text.push_str(COLUMNS);
+    match mpi {
+        Some(library) => {
+            let placement =
+                if args.test.has_one_buffer_in_mpi() { "in-place" } else { "out-of-place" };
+            let _ = writeln!(
+                text,
+                "#\n# MPI: {library}. ratio: its time over Dure's {placement}; above 1 Dure is faster"
+            );
+            text.push_str(&columns(&MPI_COLUMNS));
+        }
+        None => text.push_str(&columns(&[""; 4])),
+    }
     text
 }
 
-const COLUMNS: &str = "\
-#
-#                                                           out-of-place                       in-place
-#       size         count      type   redop    root     time   algbw   busbw  #wrong     time   algbw   busbw  #wrong
-#        (B)    (elements)                               (us)  (GB/s)  (GB/s)              (us)  (GB/s)  (GB/s)
-";
+/// The lines that head the columns, which nccl-tests has, each with its end.
+fn columns(more: &[&str; 4]) -> String {
+    COLUMNS
+        .iter()
+        .zip(more)
+        .map(|(line, more)| format!("{}\n", format!("{line}{more}").trim_end()))
+        .collect()
+}
 
-/// One row.
-pub(crate) fn row(row: &Row) -> String {
+const COLUMNS: [&str; 4] = [
+    "#                                                                                                                    ",
+    "#                                                           out-of-place                       in-place              ",
+    "#       size         count      type   redop    root     time   algbw   busbw  #wrong     time   algbw   busbw  #wrong",
+    "#        (B)    (elements)                               (us)  (GB/s)  (GB/s)              (us)  (GB/s)  (GB/s)        ",
+];
+
+const MPI_COLUMNS: [&str; 4] = [
+    "",
+    "        time of              p50 of",
+    "      MPI   ratio     Dure      MPI   ratio",
+    "     (us)             (us)     (us)",
+];
+
+/// One row, with MPI's columns or without.
+pub(crate) fn row(row: &Row, with_mpi: bool) -> String {
     let op = row.case.op.map_or("none", |op| op.name());
     let root = row.case.root.map_or_else(|| "-1".to_owned(), |root| root.to_string());
     let (size, count, dtype) = (row.size, row.count, row.case.dtype.name());
     format!(
-        "{size:>12}  {count:>12}  {dtype:>8}  {op:>6}  {root:>6}{}{}\n",
+        "{size:>12}  {count:>12}  {dtype:>8}  {op:>6}  {root:>6}{}{}{}\n",
         figures(Some(&row.out_of_place)),
-        figures(row.in_place.as_ref())
+        figures(row.in_place.as_ref()),
+        if with_mpi { mpi(row) } else { String::new() }
+    )
+}
+
+fn mpi(row: &Row) -> String {
+    let (Some(mpi), Some(dure), Some(Ratios { time, p50 })) = (&row.mpi, row.rival(), row.ratios())
+    else {
+        return format!("  {:>7}  {:>6}  {:>7}  {:>7}  {:>6}", "N/A", "N/A", "N/A", "N/A", "N/A");
+    };
+    format!(
+        "  {}  {}  {}  {}  {}",
+        number(mpi.time, 7),
+        number(time, 6),
+        number(dure.all.p50, 7),
+        number(mpi.all.p50, 7),
+        number(p50, 6)
     )
 }
 
@@ -78,8 +123,11 @@ fn number(value: f64, width: usize) -> String {
 /// The lines after the rows.
 pub(crate) fn footer(args: &Args, totals: &Totals) -> String {
     let verdict = if totals.wrong == 0 { "OK" } else { "FAILED" };
+    let mpi = totals.mean_ratios().map_or_else(String::new, |Ratios { time, p50 }| {
+        format!("# Mean of MPI's ratios  : {time:.2} of time, {p50:.2} of p50\n")
+    });
     format!(
-        "# Out of bounds values : {} {verdict}\n# Avg bus bandwidth    : {:.6}\n#\n# Collective test concluded: {}\n",
+        "# Out of bounds values : {} {verdict}\n# Avg bus bandwidth    : {:.6}\n{mpi}#\n# Collective test concluded: {}\n",
         totals.wrong,
         totals.average_bus_bandwidth(),
         args.test.name()
@@ -100,8 +148,7 @@ mod tests {
         Figures { time: 12.345, alg_bw: 1.5, bus_bw: 1234.5, wrong, all, by_rank }
     }
 
-    #[test]
-    fn rows_have_the_columns_of_the_header() {
+    fn sample() -> Row {
         let case = Case {
             test: Test::AllReduce,
             bytes: 8,
@@ -109,26 +156,56 @@ mod tests {
             op: Some(Op::Sum),
             root: None,
         };
-        let sample = Row {
+        Row {
             case,
             size: 8,
             count: 2,
             out_of_place: figures(Some(0)),
             in_place: None,
+            mpi: None,
             algorithm: "ring".to_owned(),
             lanes: 1,
-        };
-        let text = row(&sample);
+        }
+    }
+
+    fn words(text: &str) -> Vec<&str> {
+        text.split_whitespace().collect()
+    }
+
+    const DURE: [&str; 13] = [
+        "8", "2", "float", "sum", "-1", "12.35", "1.50", "1234.5", "0", "N/A", "N/A", "N/A", "N/A",
+    ];
+
+    #[test]
+    fn rows_have_the_columns_of_the_header() {
+        let text = row(&sample(), false);
+        assert_eq!(words(&text), DURE);
+        let header = columns(&[""; 4]);
+        let names = header.lines().nth(2).unwrap();
+        assert_eq!(words(names).len(), 1 + 13);
+        assert_eq!(text.trim_end().len(), names.len(), "columns end below their names");
+        assert!(header.lines().all(|line| line == line.trim_end()), "{header}");
+    }
+
+    #[test]
+    fn rows_beside_mpi_have_columns_more() {
+        let mut sample = sample();
+        let empty = row(&sample, true);
+        assert_eq!(words(&empty)[13..], ["N/A"; 5]);
+        let mpi = Percentiles { p50: 3.0, ..Percentiles::default() };
+        sample.mpi = Some(Figures { time: 24.69, all: mpi, ..figures(None) });
+        sample.out_of_place.all.p50 = 2.0;
+        let text = row(&sample, true);
+        assert_eq!(words(&text)[..13], DURE);
+        assert_eq!(words(&text)[13..], ["24.69", "2.00", "2.00", "3.00", "1.50"]);
+        let header = columns(&MPI_COLUMNS);
+        let names = header.lines().nth(2).unwrap();
+        assert_eq!(words(names).len(), 1 + 13 + 5);
         assert_eq!(
-            text.split_whitespace().collect::<Vec<_>>(),
-            [
-                "8", "2", "float", "sum", "-1", "12.35", "1.50", "1234.5", "0", "N/A", "N/A",
-                "N/A", "N/A"
-            ]
+            [text.trim_end().len(), empty.trim_end().len()],
+            [names.len(); 2],
+            "{header}{text}"
         );
-        let header = COLUMNS.lines().nth(2).unwrap();
-        assert_eq!(header.split_whitespace().count(), 1 + 13);
-        assert_eq!(text.trim_end().len(), header.len(), "columns end below their names");
     }
 
     #[test]
