@@ -66,6 +66,14 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// The error for memory of somebody else.
+    #[cold]
+    pub(crate) fn not_mine(device: &str, memory: Memory) -> Self {
+        Self::NotMine { device: device.to_owned(), address: memory.address() }
+    }
+}
+
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 

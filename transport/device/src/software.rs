@@ -28,7 +28,6 @@ use self::engine::Link;
 use self::heap::Heap;
 use self::pages::Pages;
 use self::queue::{Hold, SoftwareQueue};
-use crate::host::not_mine;
 use crate::{Device, Error, Memory, Queue, Result, Space};
 
 /// What a software NPU is like.
@@ -113,7 +112,7 @@ impl Device for Software {
         if memory.space == self.space() && heap.free(offset, memory.len) {
             Ok(())
         } else {
-            Err(not_mine(self.name(), memory))
+            Err(Error::not_mine(self.name(), memory))
         }
     }
 

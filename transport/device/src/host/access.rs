@@ -1,6 +1,6 @@
 //! From a [`Memory`] to bytes that safe code may touch, for the time of one kernel.
 
-use std::{ptr, slice};
+use std::slice;
 
 use crate::Memory;
 
@@ -20,16 +20,4 @@ pub(super) unsafe fn read<'a>(memory: Memory) -> &'a [u8] {
 pub(super) unsafe fn write<'a>(memory: Memory) -> &'a mut [u8] {
     // SAFETY: the caller's promise; `ptr` is never null.
     unsafe { slice::from_raw_parts_mut(memory.ptr.as_ptr(), memory.len) }
-}
-
-/// `dst = src`; both are of one length, and the same memory or disjoint.
-///
-/// # Safety
-/// The CPU may read `src` and write `dst`, and nobody else touches them meanwhile.
-pub(super) unsafe fn copy(src: Memory, dst: Memory) {
-    debug_assert_eq!(src.len, dst.len, "a copy has one length");
-    if src.ptr != dst.ptr {
-        // SAFETY: both are valid for `len` bytes by the caller's promise, and disjoint as they are not the same.
-        unsafe { ptr::copy_nonoverlapping(src.ptr.as_ptr(), dst.ptr.as_ptr(), dst.len) };
-    }
 }

@@ -7,7 +7,7 @@
 use std::marker::PhantomData;
 
 use super::ops::{Max, Min};
-use crate::small::{Format, NAN_F32, NAN_F64, round_bf16};
+use crate::small::{Format, NAN_F32, NAN_F64};
 use crate::{Bf16, F8E4M3, F8E5M2, F16};
 
 /// A type of elements in memory.
@@ -26,12 +26,6 @@ pub(super) trait Element {
     /// Memory as elements; its length is a multiple of the element size.
     fn cut_mut(memory: &mut [u8]) -> &mut [Self::Bytes];
 }
-
-/// Two neighbours of type [`Bf16`]: taken as one word, they need no instructions that widen and narrow vectors.
-pub(super) struct Bf16Pair;
-
-/// The upper half of a [`Bf16Pair`].
-const UPPER: u32 = 0xffff_0000;
 
 /// An element of `$size` bytes; `$read` and `$write` convert between the bytes and the value.
 macro_rules! element {
@@ -92,16 +86,6 @@ element!(F16, f32, 2, |b| Self(u16::from_ne_bytes(b)).to_f32(), |v| Self::from_f
 element!(Bf16, f32, 2, |b| Self(u16::from_ne_bytes(b)).to_f32(), |v| Self::from_f32(v)
     .0
     .to_ne_bytes());
-element!(
-    Bf16Pair,
-    (f32, f32),
-    4,
-    |bytes| {
-        let bits = u32::from_ne_bytes(bytes);
-        (f32::from_bits(bits << 16), f32::from_bits(bits & UPPER))
-    },
-    |(low, high)| ((round_bf16(high) & UPPER) | (round_bf16(low) >> 16)).to_ne_bytes()
-);
 element!(F8E4M3, f32, 1, |b: [u8; 1]| Self(b[0]).to_f32(), |v| [Self::from_f32(v).0]);
 element!(F8E5M2, f32, 1, |b: [u8; 1]| Self(b[0]).to_f32(), |v| [Self::from_f32(v).0]);
 

@@ -1,21 +1,19 @@
 //! The host: memory that the CPU may dereference, and the kernels that reduce it.
 //!
 //! Kernels are plain loops over elements, generic in type and operation, compiled once for each width of
-//! vector unit ([`Width`]). Results are the same to the bit on all widths and all machines.
+//! vector unit ([`Width`]); the small floating-point types have loops over vectors besides. Results are the same to the
+//! bit on all widths and all machines.
 
 mod access;
-mod bf16;
 mod element;
-#[cfg_attr(
-    not(target_arch = "x86_64"),
-    allow(dead_code, reason = "only the plain loops are used there")
-)]
-mod half;
 mod kernel;
 mod ops;
-mod pairs;
+mod output;
+#[cfg_attr(not(target_arch = "x86_64"), path = "unpacked.rs")]
+mod packed;
 mod reduce;
 mod scale;
+mod strip;
 mod table;
 mod width;
 mod worker;
@@ -79,7 +77,7 @@ impl Device for Host {
     unsafe fn free(&self, memory: Memory) -> Result<()> {
         let mut allocations = self.allocations.write().unwrap_or_else(PoisonError::into_inner);
         if memory.space != Space::Host || allocations.get(&memory.address()) != Some(&memory.len) {
-            return Err(not_mine(self.name(), memory));
+            return Err(Error::not_mine(self.name(), memory));
         }
         allocations.remove(&memory.address());
         // SAFETY: it is a whole mapping of `alloc`, and the caller promises that nobody uses it any more.
@@ -105,10 +103,7 @@ struct HostQueue {
 
 impl Queue for HostQueue {
     unsafe fn submit(&mut self, work: &Work<'_>) -> Result<u64> {
-        work.check("host")?;
-        if let Some(memory) = work.memory().find(|memory| memory.space != Space::Host) {
-            return Err(not_mine("host", memory));
-        }
+        work.check("host", |memory| memory.space == Space::Host)?;
         // SAFETY: the caller's promise; the work was checked, and all memory is the host's.
         unsafe { self.worker.perform(work) };
         self.submitted += 1;
@@ -118,9 +113,4 @@ impl Queue for HostQueue {
     fn completed(&mut self) -> Result<u64> {
         Ok(self.submitted)
     }
-}
-
-/// The error for memory of somebody else.
-pub(crate) fn not_mine(device: &str, memory: Memory) -> Error {
-    Error::NotMine { device: device.to_owned(), address: memory.address() }
 }

@@ -6,13 +6,6 @@ pub(super) trait Op<V> {
     fn apply(a: V, b: V) -> V;
 }
 
-impl<V, O: Op<V>> Op<(V, V)> for O {
-    #[inline(always)]
-    fn apply(a: (V, V), b: (V, V)) -> (V, V) {
-        (O::apply(a.0, b.0), O::apply(a.1, b.1))
-    }
-}
-
 pub(super) struct Sum;
 pub(super) struct Prod;
 pub(super) struct Min;

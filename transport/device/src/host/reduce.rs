@@ -1,163 +1,119 @@
-//! Reductions of any number of sources, in one pass over memory.
-//!
-//! Two sources are one loop. More are folded in tiles that stay in the first-level cache: each source is read once and
-//! the destination written once. The small floating-point types fold in `f32` and are rounded once.
+//! Copies and reductions in one pass over memory: each source is read once, each destination written once.
+
+use std::ptr;
 
 use super::access;
-use super::element::Element;
-use super::kernel;
-use super::ops::{Op, Prod, Sum};
-use super::table::{Conversion, Kernels};
-use super::worker::{TILE, Worker, tiles};
-use crate::{Combine, Custom, Dtype, Memory};
+use super::kernel::Fold;
+use super::output::Output;
+use super::strip::{STRIP, Strip, aligned_strips, strips};
+use crate::{Custom, Dtype, Memory, Stores};
 
-/// Bytes of a tile for functions of the user, whose cost of a call we do not know.
-const CUSTOM_TILE: usize = 64 << 10;
+/// Bytes that are written to a second destination at a time while they are in the first-level cache: a quarter of it.
+const TWICE: usize = 8 << 10;
 
-/// `dst = srcs[0] by srcs[1] by ...`, for checked work.
+/// Bytes given to a function of the user at a time: we do not know the cost of a call.
+const CUSTOM: usize = 64 << 10;
+
+/// Every destination is `src`.
 ///
 /// # Safety
-/// As for [`Queue::submit`](crate::Queue::submit), and all memory is the CPU's.
-pub(super) unsafe fn reduce(
-    worker: &mut Worker,
-    srcs: &[Memory],
-    dst: Memory,
-    dtype: Dtype,
-    by: &Combine,
-) {
-    let mut work = Fold { worker, srcs, dst };
-    match (srcs, by) {
+/// As for [`Queue::submit`](crate::Queue::submit), for checked work, and all memory is the CPU's.
+#[inline(always)]
+pub(super) unsafe fn copy(src: Memory, out: Output) {
+    if out.is_plain() {
         // SAFETY: the caller's promise.
-        (&[src], _) => unsafe { access::copy(src, dst) },
+        unsafe { out.write(src.ptr.as_ptr(), 0, src.len) };
+    } else {
         // SAFETY: the caller's promise.
-        (_, Combine::Custom(function)) => unsafe { work.custom(function, dtype) },
-        _ => {
-            let kernels = Kernels::of(by, dtype)
-                .expect("the work was checked: the operation serves the type");
-            match (srcs, by, Conversion::of(dtype)) {
-                // SAFETY: the caller's promise, and not both sources are the destination.
-                (&[a, b], ..) if a.ptr != b.ptr || a.ptr != dst.ptr => unsafe {
-                    work.two(kernels, a, b)
-                },
+        unsafe { copy_in_strips(src, out) };
+    }
+}
+
+/// # Safety
+/// As for [`copy`].
+unsafe fn copy_in_strips(src: Memory, out: Output) {
+    for (at, len) in aligned_strips(out.dst.address(), src.len, TWICE) {
+        // SAFETY: the caller's promise.
+        unsafe { out.write(src.ptr.as_ptr().wrapping_add(at), at, len) };
+    }
+    out.finish();
+}
+
+/// Every destination is the fold of two sources or more.
+///
+/// # Safety
+/// As for [`copy`], and the fold is of the elements and the CPU.
+#[inline(always)]
+pub(super) unsafe fn reduce(fold: Fold, srcs: &[Memory], out: Output) {
+    if out.is_plain() {
+        // SAFETY: the caller's promise.
+        unsafe { fold(srcs, 0, out.dst.ptr.as_ptr(), out.dst.len) };
+    } else {
+        // SAFETY: the caller's promise.
+        unsafe { reduce_in_strips(fold, srcs, out) };
+    }
+}
+
+/// # Safety
+/// As for [`reduce`].
+unsafe fn reduce_in_strips(fold: Fold, srcs: &[Memory], out: Output) {
+    let dst = out.dst.ptr.as_ptr();
+    match out.stores {
+        Stores::Cached => {
+            for (at, len) in strips(out.dst.len, TWICE) {
+                let dst = dst.wrapping_add(at);
                 // SAFETY: the caller's promise.
-                (_, Combine::Sum, Some(conversion)) => unsafe {
-                    work.widened::<Sum>(conversion, dtype)
-                },
+                unsafe { fold(srcs, at, dst, len) };
                 // SAFETY: the caller's promise.
-                (_, Combine::Prod, Some(conversion)) => unsafe {
-                    work.widened::<Prod>(conversion, dtype)
-                },
-                // SAFETY: the caller's promise.
-                _ => unsafe { work.many(kernels) },
+                unsafe { out.write(dst, at, len) };
             }
+        }
+        Stores::Streaming => {
+            let mut strip = Strip::new();
+            let strip = strip.as_mut_ptr();
+            for (at, len) in aligned_strips(out.dst.address(), out.dst.len, STRIP) {
+                // SAFETY: the caller's promise; a strip is long enough.
+                unsafe { fold(srcs, at, strip, len) };
+                // SAFETY: the caller's promise; this part of the sources was read.
+                unsafe { out.write(strip, at, len) };
+            }
+            out.finish();
         }
     }
 }
 
-/// A reduction of two sources or more.
-struct Fold<'a> {
-    worker: &'a mut Worker,
-    srcs: &'a [Memory],
-    dst: Memory,
-}
-
-impl Fold<'_> {
-    /// Two sources, of which at most one is the destination.
-    ///
-    /// # Safety
-    /// As for [`reduce`].
-    unsafe fn two(&self, kernels: Kernels, a: Memory, b: Memory) {
-        let width = self.worker.width;
-        // SAFETY: the caller's promise; no slice of a source that is the destination is made.
-        let dst = unsafe { access::write(self.dst) };
-        if a.ptr == self.dst.ptr {
-            // SAFETY: the caller's promise; `b` is not the destination.
-            (kernels.update)(width, dst, unsafe { access::read(b) });
-        } else if b.ptr == self.dst.ptr {
-            // SAFETY: the caller's promise; `a` is not the destination.
-            (kernels.update)(width, dst, unsafe { access::read(a) });
-        } else {
-            // SAFETY: the caller's promise.
-            let a = unsafe { access::read(a) };
-            // SAFETY: the caller's promise.
-            (kernels.join)(width, a, unsafe { access::read(b) }, dst);
+/// Every destination is the fold of two sources or more by a function of the user, which changes the first destination
+/// in place. How it is to be written is no matter: the function reads it again.
+///
+/// # Safety
+/// As for [`copy`].
+pub(super) unsafe fn custom(Custom(function): &Custom, srcs: &[Memory], out: Output, dtype: Dtype) {
+    let (first, later) = srcs.split_first().expect("a fold has two sources or more");
+    let mut kept = Vec::new();
+    for (at, len) in strips(out.dst.len, CUSTOM) {
+        let part = |memory: &Memory| memory.part(at, len);
+        if later.iter().any(|src| src.ptr == out.dst.ptr) {
+            kept.clear();
+            // SAFETY: the caller's promise; the slice is gone before the destination is written.
+            kept.extend_from_slice(unsafe { access::read(part(&out.dst)) });
         }
-    }
-
-    /// Any number of sources, each of which may be the destination.
-    ///
-    /// # Safety
-    /// As for [`reduce`].
-    unsafe fn many(&mut self, kernels: Kernels) {
-        let Worker { width, sum, .. } = &mut *self.worker;
-        for (offset, len) in tiles(self.dst.len, TILE) {
-            let sum = sum.first(len);
-            // SAFETY: the caller's promise; the destination is written only when its tile of each source was read.
-            let mut sources =
-                self.srcs.iter().map(|src| unsafe { access::read(src.part(offset, len)) });
-            let (a, b) = (sources.next(), sources.next());
-            let (a, b) = a.zip(b).expect("a fold has two sources or more");
-            (kernels.join)(*width, a, b, sum);
-            sources.for_each(|src| (kernels.update)(*width, sum, src));
-            // SAFETY: the caller's promise; the slices of the sources are gone.
-            unsafe { access::write(self.dst.part(offset, len)) }.copy_from_slice(sum);
+        if first.ptr != out.dst.ptr {
+            let (src, dst) = (part(first), part(&out.dst));
+            // SAFETY: the caller's promise; they are disjoint, as they are not the same.
+            unsafe { ptr::copy_nonoverlapping(src.ptr.as_ptr(), dst.ptr.as_ptr(), len) };
         }
-    }
-
-    /// Any number of sources of a small floating-point type, accumulated in `f32`.
-    ///
-    /// # Safety
-    /// As for [`reduce`].
-    unsafe fn widened<O: Op<<f32 as Element>::Value>>(
-        &mut self,
-        conversion: Conversion,
-        dtype: Dtype,
-    ) {
-        let Worker { width, sum, next } = &mut *self.worker;
-        let widened = Dtype::F32.size() / dtype.size();
-        for (offset, len) in tiles(self.dst.len, TILE / widened) {
-            let (sum, next) = (sum.first(len * widened), next.first(len * widened));
-            for (k, src) in self.srcs.iter().enumerate() {
-                // SAFETY: the caller's promise; the destination is written only when all sources were read.
-                let src = unsafe { access::read(src.part(offset, len)) };
-                if k == 0 {
-                    (conversion.widen)(*width, sum, src);
-                } else {
-                    (conversion.widen)(*width, next, src);
-                    kernel::update::<f32, O>(*width, sum, next);
-                }
-            }
-            // SAFETY: the caller's promise; the slices of the sources are gone.
-            (conversion.narrow)(*width, unsafe { access::write(self.dst.part(offset, len)) }, sum);
-        }
-    }
-
-    /// A function of the user, which changes the destination in place.
-    ///
-    /// # Safety
-    /// As for [`reduce`].
-    unsafe fn custom(&self, Custom(function): &Custom, dtype: Dtype) {
-        let (first, later) = self.srcs.split_first().expect("a fold has two sources or more");
-        let mut kept = Vec::new();
-        for (offset, len) in tiles(self.dst.len, CUSTOM_TILE) {
-            let part = |memory: &Memory| memory.part(offset, len);
-            if later.iter().any(|src| src.ptr == self.dst.ptr) {
-                kept.clear();
-                // SAFETY: the caller's promise; the slice is gone before the destination is written.
-                kept.extend_from_slice(unsafe { access::read(part(&self.dst)) });
-            }
-            // SAFETY: the caller's promise.
-            unsafe { access::copy(part(first), part(&self.dst)) };
-            // SAFETY: the caller's promise; below, only sources that are not the destination are read from memory.
-            let dst = unsafe { access::write(part(&self.dst)) };
-            for src in later {
-                if src.ptr == self.dst.ptr {
-                    function(&kept, dst, dtype);
-                } else {
-                    // SAFETY: the caller's promise.
-                    function(unsafe { access::read(part(src)) }, dst, dtype);
-                }
+        // SAFETY: the caller's promise; below, only sources that are not the destination are read from memory.
+        let dst = unsafe { access::write(part(&out.dst)) };
+        for src in later {
+            if src.ptr == out.dst.ptr {
+                function(&kept, dst, dtype);
+            } else {
+                // SAFETY: the caller's promise.
+                function(unsafe { access::read(part(src)) }, dst, dtype);
             }
         }
+        let cached = Output { stores: Stores::Cached, ..out };
+        // SAFETY: the caller's promise; this part of the sources was read.
+        unsafe { cached.write(part(&out.dst).ptr.as_ptr(), at, len) };
     }
 }

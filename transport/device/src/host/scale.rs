@@ -1,35 +1,73 @@
 //! Scaling, for averages and sums that are multiplied first.
 
-use super::access;
-use super::kernel;
-use super::table::Conversion;
-use super::width::Width;
-use super::worker::{TILE, Worker, tiles};
-use crate::{Dtype, Memory, Scale};
+use std::ptr;
 
-/// Bytes of the destination that are scaled at a time; as `f32` they fit in a tile.
-const STRIP: usize = TILE / 4;
+use super::access;
+use super::kernel::{self, Small};
+use super::packed::{self, By, OnUnits};
+use super::strip::strips;
+use super::width::Width;
+use crate::{Bf16, Dtype, F8E4M3, F8E5M2, F16, Memory, Scale};
+
+/// Bytes of the destination that are scaled at a time: half of a first-level cache of 32 KiB.
+const STRIP: usize = 16 << 10;
 
 /// `dst = src` scaled, for checked work.
 ///
 /// # Safety
 /// As for [`Queue::submit`](crate::Queue::submit), and all memory is the CPU's.
-pub(super) unsafe fn scale(worker: &mut Worker, src: Memory, dst: Memory, dtype: Dtype, by: Scale) {
-    let width = worker.width;
-    for (offset, len) in tiles(dst.len, STRIP) {
+pub(super) unsafe fn scale(width: Width, src: Memory, dst: Memory, dtype: Dtype, by: Scale) {
+    match dtype {
         // SAFETY: the caller's promise.
-        unsafe { access::copy(src.part(offset, len), dst.part(offset, len)) };
-        // SAFETY: the caller's promise; the source is not read any more.
-        let dst = unsafe { access::write(dst.part(offset, len)) };
-        match Conversion::of(dtype) {
-            Some(conversion) => {
-                let wide = worker.next.first(len / dtype.size() * Dtype::F32.size());
-                (conversion.widen)(width, wide, dst);
-                scale_in_place(width, wide, Dtype::F32, by);
-                (conversion.narrow)(width, dst, wide);
-            }
-            None => scale_in_place(width, dst, dtype, by),
+        Dtype::F16 => unsafe { scale_small::<F16>(width, src, dst, by) },
+        // SAFETY: the caller's promise.
+        Dtype::Bf16 => unsafe { scale_small::<Bf16>(width, src, dst, by) },
+        // SAFETY: the caller's promise.
+        Dtype::F8E4M3 => unsafe { scale_small::<F8E4M3>(width, src, dst, by) },
+        // SAFETY: the caller's promise.
+        Dtype::F8E5M2 => unsafe { scale_small::<F8E5M2>(width, src, dst, by) },
+        // SAFETY: the caller's promise.
+        _ => unsafe { in_strips(src, dst, |dst| scale_in_place(width, dst, dtype, by)) },
+    }
+}
+
+/// Scales elements that are computed in `f32`.
+///
+/// # Safety
+/// As for [`scale`].
+#[expect(clippy::cast_possible_truncation, reason = "the factor is rounded, as documented")]
+unsafe fn scale_small<T: Small + OnUnits>(width: Width, src: Memory, dst: Memory, by: Scale) {
+    let by = match by {
+        Scale::By(factor) => By::Times(factor as f32),
+        Scale::Over(count) => By::Over(count as f32),
+        Scale::ByInteger(_) => unreachable!("the work was checked: it is no integer"),
+    };
+    if let Some(scaling) = packed::scale::<T>(width.0) {
+        // SAFETY: the caller's promise, and the CPU has the width.
+        unsafe { scaling(src.ptr.as_ptr(), dst.ptr.as_ptr(), dst.len, by) };
+        return;
+    }
+    let in_place = |dst: &mut [u8]| match by {
+        By::Times(factor) => kernel::map::<T, _>(width, dst, |x| x * factor),
+        By::Over(count) => kernel::map::<T, _>(width, dst, |x| x / count),
+    };
+    // SAFETY: the caller's promise.
+    unsafe { in_strips(src, dst, in_place) };
+}
+
+/// Copies `src` to `dst` and changes that in place, strip by strip.
+///
+/// # Safety
+/// As for [`scale`].
+unsafe fn in_strips(src: Memory, dst: Memory, change: impl Fn(&mut [u8])) {
+    for (at, len) in strips(dst.len, STRIP) {
+        let (from, to) = (src.part(at, len), dst.part(at, len));
+        if src.ptr != dst.ptr {
+            // SAFETY: the caller's promise; they are disjoint, as they are not the same.
+            unsafe { ptr::copy_nonoverlapping(from.ptr.as_ptr(), to.ptr.as_ptr(), len) };
         }
+        // SAFETY: the caller's promise; the source is not read any more.
+        change(unsafe { access::write(to) });
     }
 }
 

@@ -7,7 +7,7 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Width(pub(super) Set);
 
-/// The sets that kernels are compiled for.
+/// The sets that kernels are compiled for. Each contains those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Set {
     /// What every CPU of the architecture has: SSE2 on x86-64, NEON on aarch64.
@@ -18,15 +18,13 @@ pub(super) enum Set {
     /// AVX-512 F, BW, VL and DQ: 64 bytes.
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    /// And conversion to bfloat16 (Cooper Lake, Zen 4).
+    #[cfg(target_arch = "x86_64")]
+    Avx512Bf16,
+    /// And arithmetic on binary16 (Sapphire Rapids).
+    #[cfg(target_arch = "x86_64")]
+    Avx512Fp16,
 }
-
-/// [`Set::Avx2`] as a type.
-#[cfg(target_arch = "x86_64")]
-pub(super) struct Avx2;
-
-/// [`Set::Avx512`] as a type.
-#[cfg(target_arch = "x86_64")]
-pub(super) struct Avx512;
 
 impl Width {
     /// What every CPU of the architecture has.
@@ -46,7 +44,15 @@ impl Width {
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512vl")
             && is_x86_feature_detected!("avx512dq");
-        let sets = [(true, Set::Plain), (avx2, Set::Avx2), (avx512, Set::Avx512)];
+        let bf16 = avx512 && is_x86_feature_detected!("avx512bf16");
+        let fp16 = bf16 && is_x86_feature_detected!("avx512fp16");
+        let sets = [
+            (true, Set::Plain),
+            (avx2, Set::Avx2),
+            (avx512, Set::Avx512),
+            (bf16, Set::Avx512Bf16),
+            (fp16, Set::Avx512Fp16),
+        ];
         sets.into_iter().filter_map(|(there, set)| there.then_some(Self(set)))
     }
 
@@ -65,53 +71,46 @@ impl fmt::Display for Width {
             Set::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
             Set::Avx512 => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512Bf16 => "avx512-bf16",
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512Fp16 => "avx512-fp16",
         })
     }
 }
 
-/// Defines a function whose first argument is a [`Width`], from one body that is compiled for each: the body is inlined
-/// into functions that may use the width's instructions, and the compiler makes vector code of its loops. Where a body
-/// needs intrinsics, `with U` gives it a type that stands for the width, and another body serves the plain width.
+/// Defines a function from a [`Set`] to a function of that set, all made of one body: it is inlined into functions that
+/// may use the set's instructions, and the compiler makes vector code of its loops.
+///
+/// # Safety
+/// Besides what the body asks for, the function that is returned may be called only on a CPU that has the set.
 macro_rules! per_width {
-    ($vis:vis fn $name:ident<$($g:ident: $bound:path),*>($($arg:ident: $type:ty),+) = $body:path;) => {
-        $crate::host::width::per_width! {
-            @ $vis fn $name<$($g: $bound),*>($($arg: $type),+) plain $body; wide [] $body;
-        }
-    };
     (
-        $vis:vis fn $name:ident<$($g:ident: $bound:path),*>($($arg:ident: $type:ty),+)
-        plain $plain:path; with $unit:ident $body:path;
+        $(#[$doc:meta])*
+        $vis:vis fn $name:ident<$($g:ident: $bound:path),*>($($arg:ident: $type:ty),+) = $body:path;
     ) => {
-        $crate::host::width::per_width! {
-            @ $vis fn $name<$($g: $bound),*>($($arg: $type),+) plain $plain; wide [$unit] $body;
-        }
-    };
-    (
-        @ $vis:vis fn $name:ident<$($g:ident: $bound:path),*>($($arg:ident: $type:ty),+)
-        plain $plain:path; wide [$($unit:ident)?] $body:path;
-    ) => {
-        $vis fn $name<$($g: $bound),*>(width: $crate::host::width::Width, $($arg: $type),+) {
-            use $crate::host::width::Set;
+        $(#[$doc])*
+        $vis const fn $name<$($g: $bound),*>(
+            set: $crate::host::width::Set,
+        ) -> unsafe fn($($type),+) {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,f16c")]
-            fn avx2<$($g: $bound),*>($($arg: $type),+) {
-                $(type $unit = $crate::host::width::Avx2;)?
-                $body($($arg),+);
+            unsafe fn avx2<$($g: $bound),*>($($arg: $type),+) {
+                // SAFETY: the caller's promise.
+                unsafe { $body($($arg),+) };
             }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,f16c,avx512f,avx512bw,avx512vl,avx512dq")]
-            fn avx512<$($g: $bound),*>($($arg: $type),+) {
-                $(type $unit = $crate::host::width::Avx512;)?
-                $body($($arg),+);
+            unsafe fn avx512<$($g: $bound),*>($($arg: $type),+) {
+                // SAFETY: the caller's promise.
+                unsafe { $body($($arg),+) };
             }
-            match width.0 {
-                Set::Plain => $plain($($arg),+),
-                // SAFETY: a `Width` is made only on a CPU that has its instructions.
+            match set {
+                $crate::host::width::Set::Plain => $body,
                 #[cfg(target_arch = "x86_64")]
-                Set::Avx2 => unsafe { avx2::<$($g),*>($($arg),+) },
-                // SAFETY: a `Width` is made only on a CPU that has its instructions.
+                $crate::host::width::Set::Avx2 => avx2::<$($g),*>,
                 #[cfg(target_arch = "x86_64")]
-                Set::Avx512 => unsafe { avx512::<$($g),*>($($arg),+) },
+                _ => avx512::<$($g),*>,
             }
         }
     };

@@ -135,7 +135,7 @@ struct Engine {
 
 impl Engine {
     /// Serves the queues until all links are dropped or it is stopped. Sleeps while there is no message.
-    fn run(mut self) {
+    fn run(self) {
         while let Ok(Message::Order(order)) = self.messages.recv() {
             if self.state.stop.load(Ordering::Acquire) {
                 return;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::engine::{Command, Link, Order};
-use crate::host::not_mine;
 use crate::{Error, Memory, Queue, Result, Space, Work};
 
 /// How long a lazy queue holds its work back.
@@ -77,10 +76,7 @@ impl SoftwareQueue {
 
 impl Queue for SoftwareQueue {
     unsafe fn submit(&mut self, work: &Work<'_>) -> Result<u64> {
-        work.check(&self.name)?;
-        if let Some(memory) = work.memory().find(|&memory| !self.serves(memory)) {
-            return Err(not_mine(&self.name, memory));
-        }
+        work.check(&self.name, |memory| self.serves(memory))?;
         self.alive()?;
         self.tick();
         self.submitted += 1;
