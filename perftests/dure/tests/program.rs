@@ -121,7 +121,7 @@ fn the_table_has_nccl_tests_lines() {
 fn nobody_is_left_when_a_rank_dies() {
     let marker = format!("{}ms", 50_000 + std::process::id() % 9_000);
     let line =
-        format!("perf all-reduce --local 3 -b 8 -e 8 -n 2000000000 -w 1 -c 0 --timeout {marker}");
+        format!("perf all-reduce --local 3 -b 8 -e 8 -n 200000000 -w 1 -c 0 --timeout {marker}");
     let mut parent = dure(&line).stderr(std::process::Stdio::piped()).spawn().unwrap();
     let pids =
         |of: u32| fs::read_to_string(format!("/proc/{of}/task/{of}/children")).unwrap_or_default();

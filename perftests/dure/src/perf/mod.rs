@@ -50,7 +50,7 @@ pub(crate) fn run(args: &Args) -> Result<Verdict, Failure> {
         launch::follow(parent)?;
     }
     log(&config);
-    let mpi = args.vs.map(|Rival::Mpi| Mpi::start(args.local)).transpose()?;
+    let mpi = args.vs.map(|Rival::Mpi| Mpi::start(args.local, &config)).transpose()?;
     let comm = connect(&config, mpi.as_ref())?;
     let library = mpi.as_ref().map(|mpi| mpi.library().to_owned());
     let setup = Setup { args, settings: describe(args), mpi: library };

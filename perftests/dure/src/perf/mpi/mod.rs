@@ -34,16 +34,26 @@ impl Mpi {
     ///
     /// # Errors
     /// `Usage` when this MPI does not know of the ranks that were started.
-    pub(crate) fn start(expected: Option<u32>) -> Result<Self, Failure> {
+    pub(crate) fn start(expected: Option<u32>, config: &Config) -> Result<Self, Failure> {
+        // Asked first: MPI adds to the environment. With a place to meet, it says who this process is and nothing more;
+        // where it is not understood, MPI may know better.
+        let told = Launch::from_env(&config.clone().root(Some("MPI".to_owned())));
+        let told = told.ok().flatten().map(|told| match told.launcher {
+            "given" => ("DURE_SIZE", told.size),
+            launcher => (launcher, told.size),
+        });
         // Dure has threads, which call no MPI.
         let (universe, _) = mpi::initialize_with_threading(Threading::Funneled)
             .expect("nobody else in this program initializes MPI");
         let world = universe.world();
         let mpi = Self { universe: ManuallyDrop::new(universe), world, library: library() };
-        match expected.filter(|expected| *expected != mpi.size()) {
-            Some(expected) => Err(mpi.other_launcher(expected, "--local")),
-            None => Ok(mpi),
+        let claims = expected.map(|size| ("--local", size));
+        for (who, size) in claims.into_iter().chain(told) {
+            if size != mpi.size() {
+                return Err(mpi.other_launcher(size, who));
+            }
         }
+        Ok(mpi)
     }
 
     pub(crate) fn rank(&self) -> u32 {
@@ -62,21 +72,14 @@ impl Mpi {
     /// An id made by rank 0, the same on all ranks. Collective.
     ///
     /// # Errors
-    /// `Usage` when the environment tells of another job than MPI does. Those of [`UniqueId::new`], on rank 0.
+    /// Those of [`UniqueId::new`], on rank 0.
     pub(crate) fn unique_id(&self, config: &Config) -> Result<UniqueId, Failure> {
         let mut digits = [0; ID_DIGITS];
         if self.rank() == 0 {
             digits.copy_from_slice(UniqueId::new(config)?.to_string().as_bytes());
         }
         self.world.process_at_rank(0).broadcast_into(&mut digits);
-        let id = String::from_utf8_lossy(&digits).into_owned();
-        // With a place to meet, a launcher's environment says who this process is and nothing more.
-        if let Some(told) = Launch::from_env(&config.clone().root(Some(id.clone())))?
-            && (told.rank, told.size) != (self.rank(), self.size())
-        {
-            return Err(self.other_launcher(told.size, told.launcher));
-        }
-        Ok(id.parse()?)
+        Ok(String::from_utf8_lossy(&digits).parse()?)
     }
 
     fn other_launcher(&self, ranks: u32, who: &str) -> Failure {
