@@ -62,6 +62,12 @@ const MESSAGE: u8 = 15;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Signature(pub(crate) [u64; 2]);
 
+/// What makes two calls of one rank the same but for their buffers, in all that a plan and its geometry depend on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Key(pub(crate) [u64; 2]);
+
+/// The mark of v-forms in the first word of a signature.
+const RAGGED: u64 = 1 << 15;
 /// In place of an operation: nothing is combined.
 const NO_OP: u8 = 0x7f;
 
@@ -82,8 +88,8 @@ impl Request {
             }
             Action::Send(_) | Action::Recv(_) => (MESSAGE, None, false, self.message_count()),
         };
-        let reduces = matches!(&self.action, Action::Collective(what, _) | Action::Ragged(what, _) if what.reduces());
-        let (op, id) = if reduces { (self.op.code(), self.op.custom_id()) } else { (NO_OP, 0) };
+        let (op, id) =
+            if self.reduces() { (self.op.code(), self.op.custom_id()) } else { (NO_OP, 0) };
         // A barrier has no data: whatever type the caller's binding filled in says nothing.
         let dtype = if matches!(self.action, Action::Collective(Collective::Barrier, _)) {
             0xf
@@ -93,10 +99,29 @@ impl Request {
         let first = u64::from(kind)
             | u64::from(dtype) << 4
             | u64::from(op) << 8
-            | u64::from(ragged) << 15
+            | if ragged { RAGGED } else { 0 }
             | u64::from(id) << 16
             | u64::from(root.map_or(u32::MAX, |r| r.0)) << 32;
         Signature([first, count])
+    }
+
+    /// The key of this call, which has this signature. `None` when calls that look the same may differ: the counts of
+    /// v-forms are not in it, and nothing but the caller's word says that functions of one number are one function.
+    pub(crate) fn key(&self, Signature([first, count]): Signature) -> Option<Key> {
+        // The place of the root is the peer's, and that of the mark of v-forms the direction's.
+        let with_peer = |peer: u32| first & u64::from(u32::MAX) | u64::from(peer) << 32;
+        match self.action {
+            Action::Ragged(..) => None,
+            Action::Collective(..) if self.reduces() && self.op.is_custom() => None,
+            Action::Collective(..) => Some(Key([first, count])),
+            Action::Send(peer) => Some(Key([with_peer(peer), count])),
+            Action::Recv(peer) => Some(Key([with_peer(peer) | RAGGED, count])),
+        }
+    }
+
+    /// Whether elements are combined.
+    pub(crate) fn reduces(&self) -> bool {
+        matches!(&self.action, Action::Collective(what, _) | Action::Ragged(what, _) if what.reduces())
     }
 
     fn message_count(&self) -> u64 {

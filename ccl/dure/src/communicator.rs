@@ -23,6 +23,7 @@ use crate::error::{Error, Result};
 use crate::fault::Fault;
 use crate::launch::Launch;
 use crate::operation::Operation;
+use crate::pace::Patience;
 use crate::record::Record;
 use crate::tuner::Chosen;
 use crate::unique_id::{Origin, UniqueId};
@@ -53,11 +54,8 @@ pub(crate) struct Inner {
     pub(crate) alone: Option<(Fault, Record)>,
     pub(crate) engine: Mutex<Engine>,
     pub(crate) submitted: SegQueue<Batch>,
-    /// More ranks on this machine than cores.
-    pub(crate) shares_cores: bool,
     pub(crate) devices: Vec<Arc<dyn Device>>,
-    /// How long it pays to spin, in nanoseconds: see [`crate::wait`].
-    pub(crate) spin: AtomicU32,
+    pub(crate) patience: Patience,
     /// Communicators made from this one so far, so that each gets an id of its own.
     pub(crate) children: AtomicU32,
 }
@@ -248,7 +246,7 @@ impl Communicator {
 
     /// What was chosen for the last collective of this rank.
     pub fn last_choice(&self) -> Option<Chosen> {
-        self.inner.lock().chosen.clone()
+        self.inner.lock().last_choice().cloned()
     }
 
     /// Whether nothing fatal has happened.
@@ -329,7 +327,7 @@ impl Communicator {
             .lock()
             .executor
             .alloc(len.max(1))
-            .map_err(|error| crate::wait::executor_error(&error, self.inner.rank))?;
+            .map_err(|error| crate::stall::executor_error(&error, self.inner.rank))?;
         Ok((Registration { region: Some(region) }, memory))
     }
 
@@ -351,6 +349,21 @@ impl Communicator {
         after: Option<Arc<Operation>>,
     ) -> Result<Arc<Operation>> {
         self.inner.enqueue(requests, after)
+    }
+
+    /// Makes a request and waits until it is done.
+    ///
+    /// # Errors
+    /// As [`Communicator::enqueue`], and what went wrong meanwhile.
+    ///
+    /// # Safety
+    /// As [`Communicator::enqueue`], until the call returns.
+    #[allow(
+        unsafe_code,
+        reason = "buffers are raw memory: the typed calls and the C binding are built on this"
+    )]
+    pub unsafe fn call(&self, request: &Request) -> Result<()> {
+        self.inner.call(request)
     }
 
     /// Waits for an operation of this communicator.

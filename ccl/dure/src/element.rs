@@ -110,6 +110,11 @@ impl ReduceOp {
         if let Self::Custom { id, .. } = self { *id } else { 0 }
     }
 
+    /// Whether it is a function of the user's.
+    pub(crate) fn is_custom(&self) -> bool {
+        matches!(self, Self::Custom { .. })
+    }
+
     /// How two elements become one.
     pub(crate) fn combine(&self) -> Combine {
         match self {

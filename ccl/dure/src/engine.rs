@@ -3,21 +3,23 @@
 //! A batch is one call, or a group of calls that go on side by side. Around the executor's work on it there may be
 //! local work on a device: scaling the input before, and the output after.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use dure_device::{Combine, Dtype, Memory, Queue, Scale, Space, Work};
 use dure_exec::{Call, Executor, Layouts, Plan, Prepared, Track};
-use dure_plan::{Collective, Rank, Step, input, output};
+use dure_plan::{Collective, Rank};
 use dure_transport::Region;
 
 use crate::call::{Action, RaggedCounts, Request, Signature};
 use crate::error::{Error, Result};
+use crate::known::{Known, KnownCalls};
+use crate::messages::{self, MessageCounts};
 use crate::operation::Operation;
 use crate::padded::Padded;
 use crate::record::Record;
-use crate::tuner::{Chosen, Tuner};
-use crate::wait::{Stall, executor_error};
+use crate::stall::{Stall, executor_error};
+use crate::tuner::{Chosen, Decision, DecisionId, Tuner};
 
 /// A group of calls, and the operation that says when it is done.
 #[derive(Debug)]
@@ -57,8 +59,30 @@ pub(crate) struct Active {
     stage: Stage,
     /// Copies of inputs, given back at the end.
     temporary: Vec<Region>,
-    /// Sequence number of its last collective; 0 when it has none.
+    /// Number of the last collective that began; 0 when it has none of its own.
     sequence: u64,
+}
+
+impl Active {
+    fn new(batch: Batch) -> Self {
+        Self {
+            batch,
+            calls: Vec::new(),
+            after: Vec::new(),
+            padded: VecDeque::new(),
+            stage: Stage::Running,
+            temporary: Vec::new(),
+            sequence: 0,
+        }
+    }
+}
+
+/// A call that was begun without a batch.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    /// Number of the last collective that began.
+    pub(crate) sequence: u64,
+    pub(crate) submitted: std::result::Result<(), dure_exec::Error>,
 }
 
 /// How far the engine got.
@@ -76,7 +100,7 @@ pub(crate) enum Turn {
 #[derive(Debug)]
 pub(crate) struct Engine {
     pub(crate) me: Rank,
-    ranks: u32,
+    pub(crate) ranks: u32,
     pub(crate) executor: Executor,
     pub(crate) tuner: Tuner,
     queues: Vec<(Space, Box<dyn Queue>)>,
@@ -85,10 +109,10 @@ pub(crate) struct Engine {
     /// Collectives begun so far, and the digest of all of them.
     sequence: u64,
     chain: u64,
-    /// Messages begun so far, to and from each peer.
-    messages: HashMap<(bool, u32), u64>,
-    /// What was chosen for the last collective.
-    pub(crate) chosen: Option<Chosen>,
+    pub(crate) messages: MessageCounts,
+    known: KnownCalls,
+    /// What serves the last collective.
+    last: Option<DecisionId>,
     /// How long nothing has moved.
     pub(crate) stall: Stall,
 }
@@ -110,8 +134,9 @@ impl Engine {
             active: None,
             sequence: 0,
             chain: 0,
-            messages: HashMap::new(),
-            chosen: None,
+            messages: MessageCounts::default(),
+            known: KnownCalls::default(),
+            last: None,
             stall: Stall::default(),
         }
     }
@@ -124,6 +149,11 @@ impl Engine {
     /// Whether a batch is under way or waits.
     pub(crate) fn has_work(&self) -> bool {
         self.active.is_some() || !self.waiting.is_empty()
+    }
+
+    /// What was chosen for the last collective.
+    pub(crate) fn last_choice(&self) -> Option<&Chosen> {
+        Some(&self.tuner.decision(self.last?).chosen)
     }
 
     /// Number of the last collective that began, and the digest of all collectives so far.
@@ -147,6 +177,7 @@ impl Engine {
             match self.begin(batch, record) {
                 Ok(active) => self.active = Some(active),
                 Err(error) => {
+                    record.end(self.sequence);
                     operation.finish(Err(error));
                     return Ok(Turn::Moved);
                 }
@@ -242,15 +273,7 @@ impl Engine {
     }
 
     fn begin(&mut self, batch: Batch, record: &Record) -> Result<Active> {
-        let mut active = Active {
-            batch,
-            calls: Vec::new(),
-            after: Vec::new(),
-            padded: VecDeque::new(),
-            stage: Stage::Running,
-            temporary: Vec::new(),
-            sequence: 0,
-        };
+        let mut active = Active::new(batch);
         let requests = std::mem::take(&mut active.batch.requests);
         let mut before = Vec::new();
         let mut to_self = (VecDeque::new(), VecDeque::new());
@@ -258,12 +281,10 @@ impl Engine {
             match request.action {
                 Action::Send(peer) if peer == self.me.0 => to_self.0.push_back(request),
                 Action::Recv(peer) if peer == self.me.0 => to_self.1.push_back(request),
-                Action::Send(peer) => self.begin_message(&mut active, request, peer, true)?,
-                Action::Recv(peer) => self.begin_message(&mut active, request, peer, false)?,
+                Action::Send(peer) => self.begin_message(&mut active, &request, peer, true)?,
+                Action::Recv(peer) => self.begin_message(&mut active, &request, peer, false)?,
                 Action::Collective(what, _) | Action::Ragged(what, _) => {
-                    let signature =
-                        self.begin_collective(&mut active, &mut before, request, what)?;
-                    record.begin(self.sequence, signature.0);
+                    self.begin_collective(&mut active, &mut before, request, (what, record))?;
                 }
             }
         }
@@ -284,56 +305,138 @@ impl Engine {
         Prepared::new(plan, layouts, self.executor.settings(), kind).map(Arc::new)
     }
 
+    /// Begins a call at once, without a batch. `None` when it has to be queued: others are before it, it was not made
+    /// before, or it needs more than the executor. Whoever began it polls the executor, and tells [`Record::end`] when
+    /// that is idle, or gives the call to [`Engine::adopt`].
+    #[allow(unsafe_code, reason = "buffers of a request are raw memory until it is done")]
+    pub(crate) fn begin_known(&mut self, request: &Request, record: &Record) -> Option<Begun> {
+        if self.has_work() {
+            return None;
+        }
+        let signature = request.signature();
+        let known = self.known.find(request.key(signature)?).filter(|known| known.bare)?;
+        let (input, output) = known.buffers(request.input, request.output)?;
+        if is_exchange(&request.action) && input.overlaps(output) {
+            return None;
+        }
+        let (prepared, decision) = (Arc::clone(&known.prepared), known.decision);
+        let (digest, track) = match request.action {
+            Action::Send(peer) => {
+                (self.count_message(signature, peer, true), Track::To(Rank(peer)))
+            }
+            Action::Recv(peer) => {
+                (self.count_message(signature, peer, false), Track::From(Rank(peer)))
+            }
+            Action::Collective(..) | Action::Ragged(..) => {
+                (self.count_collective(signature, decision, record), Track::Collective)
+            }
+        };
+        let call = Call { prepared, input, output, digest };
+        // SAFETY: whoever made the request promised that its buffers stay until the operation is done.
+        let submitted = unsafe { self.executor.submit(call, track) };
+        Some(Begun { sequence: self.sequence, submitted })
+    }
+
+    /// Wakes whoever waits for the batch under way, or for the next one.
+    pub(crate) fn wake_next(&self) {
+        let active = self.active.as_ref().map(|active| &active.batch);
+        if let Some(batch) = active.or_else(|| self.waiting.front()) {
+            batch.operation.wake();
+        }
+    }
+
+    /// Goes on with a call of [`Engine::begin_known`] as with any other; `operation` says when it is done.
+    pub(crate) fn adopt(&mut self, sequence: u64, operation: Arc<Operation>) {
+        let batch = Batch { requests: Vec::new(), operation };
+        self.active = Some(Active { sequence, ..Active::new(batch) });
+    }
+
+    /// Gives a collective the next number, and publishes it; the digest of all so far.
+    #[expect(clippy::cast_possible_truncation, reason = "a digest of 32 of the 64 bits")]
+    fn count_collective(
+        &mut self,
+        signature: Signature,
+        decision: Option<DecisionId>,
+        record: &Record,
+    ) -> u32 {
+        self.sequence += 1;
+        self.chain = signature.chained(self.chain, self.sequence);
+        self.last = decision;
+        record.begin(self.sequence, signature.0);
+        self.chain as u32
+    }
+
+    /// What a request is without its buffers.
+    pub(crate) fn know(&mut self, request: &Request) -> Result<Known> {
+        let key = request.key(request.signature());
+        if let Some(known) = key.and_then(|key| self.known.find(key)) {
+            return Ok(known.clone());
+        }
+        let layouts = request.layouts(self.ranks, self.me);
+        let (plan, decision) = match request.action {
+            Action::Send(peer) => (Arc::new(Plan::message(messages::step(peer, true))), None),
+            Action::Recv(peer) => (Arc::new(Plan::message(messages::step(peer, false))), None),
+            Action::Collective(what, _) | Action::Ragged(what, _) => {
+                let ragged = matches!(request.action, Action::Ragged(..));
+                let id = self.tuner.decide(what, request.bytes(&layouts), ragged)?;
+                (Arc::clone(&self.tuner.decision(id).plan), Some(id))
+            }
+        };
+        let (dtype, op) = (request.dtype, &request.op);
+        let prepared = self
+            .prepare(plan, &layouts, (dtype, op.combine()))
+            .map_err(|e| executor_error(&e, self.me.0))?;
+        let bytes =
+            |extent: u64| usize::try_from(extent).expect("the buffer was checked") * dtype.size();
+        let scales =
+            op.before(dtype, self.ranks).is_some() || op.after(dtype, self.ranks).is_some();
+        let known = Known {
+            prepared,
+            decision,
+            input: bytes(layouts.input.extent()),
+            output: bytes(layouts.output.extent()),
+            bare: !(request.reduces() && scales),
+        };
+        if let Some(key) = key {
+            self.known.keep(key, known.clone());
+        }
+        Ok(known)
+    }
+
     fn begin_collective(
         &mut self,
         active: &mut Active,
         before: &mut Vec<Local>,
         mut request: Request,
-        what: Collective,
-    ) -> Result<Signature> {
-        let layouts = request.layouts(self.ranks, self.me);
-        let ragged = matches!(request.action, Action::Ragged(..));
-        let (plan, chosen) = self.tuner.plan(what, request.bytes(&layouts), ragged)?;
-        let pads = ragged && !chosen.ragged;
-        self.sequence += 1;
+        (what, record): (Collective, &Record),
+    ) -> Result<()> {
+        let known = self.know(&request)?;
+        let digest = self.count_collective(request.signature(), known.decision, record);
         active.sequence = self.sequence;
-        let signature = request.signature();
-        self.chain = signature.chained(self.chain, self.sequence);
-        self.chosen = Some(chosen);
-        let elem = request.dtype.size();
-        let bytes = |extent: u64| usize::try_from(extent).expect("the buffer was checked") * elem;
-        let (input_bytes, output_bytes) =
-            (bytes(layouts.input.extent()), bytes(layouts.output.extent()));
-        request.input =
-            if input_bytes == 0 { Memory::EMPTY } else { request.input.part(0, input_bytes) };
-        request.output =
-            if output_bytes == 0 { Memory::EMPTY } else { request.output.part(0, output_bytes) };
+        (request.input, request.output) =
+            known.buffers(request.input, request.output).expect("the buffers were checked");
         if what.reduces() {
             self.scale_around(active, before, &mut request, what)?;
-        } else if what == Collective::AllToAll && request.input.overlaps(request.output) {
-            // Blocks of the output would overwrite blocks of the input that are still to be sent.
+        } else if is_exchange(&request.action) && request.input.overlaps(request.output) {
             let copy = self
                 .temporary(active, request.input.len)
                 .map_err(|e| executor_error(&e, self.me.0))?;
             before.push(Local { src: request.input, dst: copy, dtype: request.dtype, by: None });
             request.input = copy;
         }
-        #[expect(clippy::cast_possible_truncation, reason = "a digest of 32 of the 64 bits")]
-        let digest = self.chain as u32;
-        if let (true, Action::Ragged(_, RaggedCounts::Both(input, output))) =
-            (pads, &request.action)
+        let decision = known.decision.expect("a collective is decided");
+        let Decision { plan, chosen } = self.tuner.decision(decision);
+        if let (false, Action::Ragged(_, RaggedCounts::Both(input, output))) =
+            (chosen.ragged, &request.action)
         {
             let blocks = [Arc::clone(input), Arc::clone(output)];
-            self.begin_padded(active, request, blocks, (plan, digest))?;
-            return Ok(signature);
+            let plan = Arc::clone(plan);
+            return self.begin_padded(active, request, blocks, (plan, digest));
         }
-        let combine = request.op.combine();
-        let prepared = self
-            .prepare(plan, &layouts, (request.dtype, combine))
-            .map_err(|e| executor_error(&e, self.me.0))?;
-        let call = Call { prepared, input: request.input, output: request.output, digest };
+        let call =
+            Call { prepared: known.prepared, input: request.input, output: request.output, digest };
         active.calls.push((call, Track::Collective));
-        Ok(signature)
+        Ok(())
     }
 
     /// Scales the input before, or the output after, where the operation says so.
@@ -380,66 +483,14 @@ impl Engine {
         active.temporary.push(region);
         Ok(memory)
     }
+}
 
-    fn begin_message(
-        &mut self,
-        active: &mut Active,
-        request: Request,
-        peer: u32,
-        is_send: bool,
-    ) -> Result<()> {
-        let count = self.messages.entry((is_send, peer)).or_insert(0);
-        *count += 1;
-        #[expect(clippy::cast_possible_truncation, reason = "a digest of 32 of the 64 bits")]
-        let digest = request.signature().chained(0, *count) as u32;
-        let layouts = request.layouts(self.ranks, self.me);
-        let (step, track) = if is_send {
-            (Step::Send { to: Rank(peer), src: input(0, 1) }, Track::To(Rank(peer)))
-        } else {
-            (Step::Recv { from: Rank(peer), dst: output(0, 1) }, Track::From(Rank(peer)))
-        };
-        let plan = Arc::new(Plan::message(step));
-        let prepared = self
-            .prepare(plan, &layouts, (request.dtype, request.op.combine()))
-            .map_err(|e| executor_error(&e, self.me.0))?;
-        let call = Call {
-            prepared,
-            input: if is_send { request.input } else { Memory::EMPTY },
-            output: if is_send { Memory::EMPTY } else { request.output },
-            digest,
-        };
-        active.calls.push((call, track));
-        Ok(())
-    }
-
-    /// Messages of a rank to itself: the k-th send meets the k-th receive of the same group.
-    fn begin_self(
-        &self,
-        active: &mut Active,
-        (mut sends, mut recvs): (VecDeque<Request>, VecDeque<Request>),
-    ) -> Result<()> {
-        while let (Some(send), Some(recv)) = (sends.pop_front(), recvs.pop_front()) {
-            if send.input.len != recv.output.len || send.dtype != recv.dtype {
-                let text = format!(
-                    "a message of {} bytes of {} to itself meets a receive of {} bytes of {}",
-                    send.input.len, send.dtype, recv.output.len, recv.dtype
-                );
-                return Err(Error::invalid_usage(text).on(self.me.0));
-            }
-            let mut layouts = send.layouts(self.ranks, self.me);
-            layouts.output = layouts.input.clone();
-            let prepared = self
-                .prepare(Arc::new(Plan::copy()), &layouts, (send.dtype, send.op.combine()))
-                .map_err(|e| executor_error(&e, self.me.0))?;
-            let call = Call { prepared, input: send.input, output: recv.output, digest: 0 };
-            active.calls.push((call, Track::Collective));
-        }
-        if sends.is_empty() && recvs.is_empty() {
-            return Ok(());
-        }
-        let text = "a send to itself needs a receive from itself in the same group, and the other way round";
-        Err(Error::invalid_usage(text).on(self.me.0))
-    }
+/// Whether blocks of the output would overwrite blocks of the input that are still to be sent, if the two overlapped.
+fn is_exchange(action: &Action) -> bool {
+    matches!(
+        action,
+        Action::Collective(Collective::AllToAll, _) | Action::Ragged(Collective::AllToAll, _)
+    )
 }
 
 fn completed(

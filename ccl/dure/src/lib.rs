@@ -50,12 +50,17 @@ mod error;
 mod fault;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod known;
 mod launch;
+mod messages;
 mod net;
 mod operation;
+mod pace;
 mod padded;
 mod progress;
 mod record;
+mod requests;
+mod stall;
 mod stream;
 mod subset;
 mod ticket;

@@ -24,6 +24,7 @@ use crate::control;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::fault::Fault;
+use crate::pace::Patience;
 use crate::record::Record;
 use crate::tuner::{DEFAULT_LANES, Tuner};
 use crate::unique_id::UniqueId;
@@ -93,9 +94,8 @@ pub(crate) fn assemble(plan: Plan) -> Result<Inner> {
         alone,
         engine: Mutex::new(engine),
         submitted: SegQueue::new(),
-        shares_cores: neighbours > cores,
         devices,
-        spin: AtomicU32::new(crate::wait::SPIN),
+        patience: Patience::new(neighbours > cores),
         children: AtomicU32::new(0),
     })
 }

@@ -53,9 +53,14 @@ impl Operation {
     pub(crate) fn finish(&self, result: Result<()>) {
         if self.result.set(result).is_ok() {
             self.done.store(true, Ordering::Release);
-            for thread in self.waiters.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-                thread.unpark();
-            }
+            self.wake();
+        }
+    }
+
+    /// Unparks whoever has registered.
+    pub(crate) fn wake(&self) {
+        for thread in self.waiters.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            thread.unpark();
         }
     }
 

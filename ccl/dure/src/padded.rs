@@ -15,7 +15,7 @@ use dure_plan::Collective;
 use crate::call::Request;
 use crate::engine::{Active, Engine, Local};
 use crate::error::Result;
-use crate::wait::executor_error;
+use crate::stall::executor_error;
 
 /// An all-to-all-v that waits for the length of the longest block.
 #[derive(Debug)]
@@ -41,7 +41,8 @@ impl Engine {
         let own = blocks.iter().flat_map(|b| b.iter()).map(|r| r.end - r.start).max().unwrap_or(0);
         let mut longest = Box::new([own, 0]);
         let words = Memory::host(longest.as_mut_ptr().cast(), size_of_val(&*longest));
-        let (all_reduce, _) = self.tuner.plan(Collective::AllReduce, 8, false)?;
+        let decision = self.tuner.decide(Collective::AllReduce, 8, false)?;
+        let all_reduce = Arc::clone(&self.tuner.decision(decision).plan);
         let one = Layout::Even { elems: 1, blocks: 1 };
         let layouts =
             Layouts { elem: 8, input: one.clone(), output: one.clone(), whole: one, ragged: false };

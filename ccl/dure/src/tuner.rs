@@ -29,9 +29,21 @@ pub(crate) struct Tuner {
     /// Plans from a file come before every other choice.
     file: Vec<FilePlan>,
     plans: HashMap<(Collective, String, u16), Arc<Plan>>,
-    /// The last choices by collective, size class and kind, so that a repeated call costs one look-up.
-    chosen: HashMap<(Collective, u32, bool), (Arc<Plan>, Chosen)>,
+    /// The decisions so far, and their numbers by collective, size class and kind.
+    decisions: Vec<Decision>,
+    by_call: HashMap<(Collective, u32, bool), DecisionId>,
 }
+
+/// What serves some calls.
+#[derive(Clone, Debug)]
+pub(crate) struct Decision {
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) chosen: Chosen,
+}
+
+/// The number of a decision of a [`Tuner`]'s: whoever remembers it need not count references.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DecisionId(usize);
 
 /// What was chosen, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,22 +58,35 @@ pub struct Chosen {
 
 impl Tuner {
     pub(crate) fn new(me: Rank, world: World, config: Config, file: Vec<FilePlan>) -> Self {
-        Self { me, world, config, file, plans: HashMap::new(), chosen: HashMap::new() }
+        Self {
+            me,
+            world,
+            config,
+            file,
+            plans: HashMap::new(),
+            decisions: Vec::new(),
+            by_call: HashMap::new(),
+        }
     }
 
-    /// The plan of a call of `bytes` bytes.
+    /// What was decided.
+    pub(crate) fn decision(&self, id: DecisionId) -> &Decision {
+        &self.decisions[id.0]
+    }
+
+    /// What serves a call of `bytes` bytes.
     ///
     /// # Errors
     /// `InvalidArgument` when the settings leave no algorithm that serves.
-    pub(crate) fn plan(
+    pub(crate) fn decide(
         &mut self,
         what: Collective,
         bytes: u64,
         ragged: bool,
-    ) -> Result<(Arc<Plan>, Chosen)> {
+    ) -> Result<DecisionId> {
         let class = bytes.checked_ilog2().map_or(0, |log| log + 1);
-        if let Some((plan, chosen)) = self.chosen.get(&(what, class, ragged)) {
-            return Ok((Arc::clone(plan), chosen.clone()));
+        if let Some(id) = self.by_call.get(&(what, class, ragged)) {
+            return Ok(*id);
         }
         // The smallest size of the class stands for all of them, so that the cache is a cache.
         let bytes = if class == 0 { 0 } else { 1 << (class - 1) };
@@ -88,9 +113,10 @@ impl Tuner {
         self.plans.insert(key, Arc::clone(&plan));
         let chosen = Chosen { algorithm: name, lanes, ragged: takes_ragged };
         tracing::debug!(target: "dure::tune", collective = %what, bytes, algorithm = chosen.algorithm, lanes, steps = plan.steps());
-        let entry = (plan, chosen);
-        self.chosen.insert((what, class, ragged), entry.clone());
-        Ok(entry)
+        let id = DecisionId(self.decisions.len());
+        self.decisions.push(Decision { plan, chosen });
+        self.by_call.insert((what, class, ragged), id);
+        Ok(id)
     }
 
     /// Whether a plan from a file is for this collective, these ranks and lanes.
