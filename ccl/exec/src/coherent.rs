@@ -29,7 +29,7 @@ impl Run {
             // SAFETY: the slot is free, and a window on it is alive as long as the link.
             unsafe { slot::write(slot.part(PAYLOAD, place.len()), &place) };
             let memory = part(self.buffer(machine, src.buf).memory, &machine.segments[0]);
-            let Some(number) = self.publish(machine, to, (target, slot, bytes), kind) else {
+            let Some(number) = self.publish(machine, to, (slot, bytes), kind) else {
                 return Ok(Begun::Wait);
             };
             let until = Until::Freed { peer: to, lane: self.lane, slot: number };
@@ -74,7 +74,7 @@ impl Run {
         &self,
         machine: &mut Machine,
         to: u32,
-        (target, slot, bytes): (Target, Memory, u64),
+        (slot, bytes): (Memory, u64),
         kind: Kind,
     ) -> Option<u64> {
         let token = machine.next_token();
@@ -89,8 +89,8 @@ impl Run {
             flow: link.flow(self.lane),
             head: &[],
             body: &[],
-            into: Some(target.into),
-            at: target.at,
+            into: None,
+            at: 0,
             signal: Some(link.data_signal(self.lane)),
             token,
         };
@@ -148,7 +148,7 @@ impl Run {
         let out = self.buffer(machine, sink.dst.buf).memory;
         if sink.with.is_none() && out.space == Space::Host {
             let mut at = address;
-            // `is_held` has left the segments of the destination there.
+            // Those of the destination: nothing else was looked at since.
             for segment in &machine.segments {
                 // SAFETY: whoever submitted the call promised that its buffers are this lane's until it is done.
                 unsafe { machine.net.read(Peer(from), at, part(out, segment)) }.map_err(failed)?;

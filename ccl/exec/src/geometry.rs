@@ -162,12 +162,15 @@ impl Geometry {
     }
 
     /// Share `index` of `count` of `elems` elements, cut at units.
+    #[inline]
     fn cut(&self, elems: u64, index: u64, count: u64) -> Range<u64> {
-        let units = u128::from(elems.div_ceil(self.unit));
-        let at = |i: u64| {
-            let units = units * u128::from(i) / u128::from(count);
-            u64::try_from(units).expect("a share is not more than the whole") * self.unit
-        };
+        if count == 1 {
+            return 0..elems;
+        }
+        let units = elems.div_ceil(self.unit);
+        // The first shares get one unit more where the division leaves a rest.
+        let (each, more) = (units / count, units % count);
+        let at = |i: u64| (each * i + more.min(i)) * self.unit;
         at(index).min(elems)..at(index + 1).min(elems)
     }
 
@@ -186,6 +189,7 @@ impl Geometry {
     }
 
     /// The bytes of chunk `chunk` of `buf` in pass `pass`, from the start of the buffer. May be empty.
+    #[inline]
     pub fn chunk(&self, buf: Buf, chunk: u32, pass: u32) -> Range<u64> {
         match buf {
             Buf::Input => self.place(&self.layouts.input, chunk, pass),
@@ -227,6 +231,13 @@ impl Geometry {
     /// The bytes of a run of chunks in pass `pass`, as few ranges as possible, none empty, in order.
     pub fn segments(&self, chunks: Chunks, pass: u32, into: &mut Vec<Range<u64>>) {
         into.clear();
+        if chunks.len == 1 {
+            let bytes = self.chunk(chunks.buf, chunks.first, pass);
+            if !bytes.is_empty() {
+                into.push(bytes);
+            }
+            return;
+        }
         for chunk in chunks.first..chunks.first + chunks.len {
             let bytes = self.chunk(chunks.buf, chunk, pass);
             if bytes.is_empty() {

@@ -14,6 +14,7 @@
 
 #![deny(unsafe_code)]
 
+mod clock;
 mod coherent;
 mod error;
 mod geometry;
@@ -23,6 +24,7 @@ mod plan;
 mod prepared;
 mod recorder;
 mod run;
+mod short;
 mod slot;
 mod work;
 
@@ -120,6 +122,30 @@ pub struct Executor {
     /// Whether some peer is reached by a transport that registers any memory at no cost.
     registers_all: bool,
     next_run: u64,
+    /// Runs in all queues together.
+    running: usize,
+}
+
+/// Moves the runs of one queue on, the first of them first. True when one of them moved.
+#[inline]
+fn advance(
+    runs: &mut VecDeque<Run>,
+    machine: &mut Machine,
+    running: &mut usize,
+) -> Result<bool, Error> {
+    let mut moved = false;
+    while let Some(run) = runs.front_mut() {
+        match run.poll(machine)? {
+            Progress::Done => {
+                runs.pop_front();
+                *running -= 1;
+                moved = true;
+            }
+            Progress::Moved => return Ok(true),
+            Progress::Stuck => break,
+        }
+    }
+    Ok(moved)
 }
 
 impl Executor {
@@ -142,6 +168,7 @@ impl Executor {
             passing: Vec::new(),
             registers_all,
             next_run: 0,
+            running: 0,
         }
     }
 
@@ -177,30 +204,32 @@ impl Executor {
         } else {
             call.input.space
         };
-        let queue = self
-            .machine
-            .queues
-            .iter()
-            .position(|(s, _)| *s == space)
-            .expect("every space has its queue");
+        let queue = self.machine.queue_of(space);
         // SAFETY: this function's contract.
         let input = unsafe { self.buffer(call.input) };
         // SAFETY: this function's contract.
         let output = unsafe { self.buffer(call.output) };
         let lanes = prepared.lanes.len();
+        self.running += lanes;
         let in_place = call.input.overlaps(call.output);
         let state = CallState { prepared, input, output, in_place, digest: call.digest, queue };
-        for index in 0..lanes {
-            self.next_run += 1;
-            let message_lane = self.lanes.len();
-            let (lane, runs) = match track {
-                Track::Collective => (index, &mut self.lanes[index]),
-                Track::To(peer) => (message_lane, self.to.entry(peer.0).or_default()),
-                Track::From(peer) => (message_lane, self.from.entry(peer.0).or_default()),
-            };
-            runs.push_back(Run::new(state.clone(), index, lane, self.next_run));
+        for index in 1..lanes {
+            self.start(state.clone(), index, track);
         }
+        self.start(state, 0, track);
         Ok(())
+    }
+
+    /// Puts a call behind the others of one lane.
+    fn start(&mut self, state: CallState, index: usize, track: Track) {
+        self.next_run += 1;
+        let message_lane = self.lanes.len();
+        let (lane, runs) = match track {
+            Track::Collective => (index, &mut self.lanes[index]),
+            Track::To(peer) => (message_lane, self.to.entry(peer.0).or_default()),
+            Track::From(peer) => (message_lane, self.from.entry(peer.0).or_default()),
+        };
+        runs.push_back(Run::new(state, index, lane, self.next_run));
     }
 
     /// Finds the region of some memory, or makes one that ends with the calls under way.
@@ -265,23 +294,16 @@ impl Executor {
     /// After an error the executor is of no use any more.
     pub fn poll(&mut self) -> Result<bool, Error> {
         let mut moved = self.machine.poll()?;
-        for runs in self.lanes.iter_mut().chain(self.to.values_mut()).chain(self.from.values_mut())
-        {
-            while let Some(run) = runs.front_mut() {
-                match run.poll(&mut self.machine)? {
-                    Progress::Done => {
-                        runs.pop_front();
-                        moved = true;
-                    }
-                    Progress::Moved => {
-                        moved = true;
-                        break;
-                    }
-                    Progress::Stuck => break,
-                }
-            }
+        if self.running == 0 {
+            return Ok(moved);
         }
-        if !self.passing.is_empty() && self.is_idle() {
+        for runs in &mut self.lanes {
+            moved |= advance(runs, &mut self.machine, &mut self.running)?;
+        }
+        for runs in self.to.values_mut().chain(self.from.values_mut()) {
+            moved |= advance(runs, &mut self.machine, &mut self.running)?;
+        }
+        if self.running == 0 {
             for region in self.passing.drain(..) {
                 self.machine.net.release(region);
             }
@@ -291,7 +313,7 @@ impl Executor {
 
     /// Whether every call that was submitted is done.
     pub fn is_idle(&self) -> bool {
-        self.lanes.iter().chain(self.to.values()).chain(self.from.values()).all(VecDeque::is_empty)
+        self.running == 0
     }
 
     /// Whether no device works on anything that was submitted. After a failure, the memory of the calls may be touched

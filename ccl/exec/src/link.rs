@@ -49,10 +49,19 @@ impl Settings {
         PAYLOAD + self.slot_bytes as usize
     }
 
-    fn slot_at(&self, lane: usize, index: u64) -> usize {
-        let slot =
-            usize::try_from(index % u64::from(self.slots)).expect("fewer slots than addresses");
-        (lane * self.slots as usize + slot) * self.stride()
+    /// The first slot of a lane.
+    fn first(&self, lane: usize) -> Place {
+        Place { index: 0, at: lane * self.slots as usize * self.stride() }
+    }
+
+    /// The slot after another.
+    #[inline]
+    fn after(&self, place: Place) -> Place {
+        if place.index + 1 < self.slots {
+            Place { index: place.index + 1, at: place.at + self.stride() }
+        } else {
+            Place { index: 0, at: place.at - place.index as usize * self.stride() }
+        }
     }
 
     fn grant_at(&self, lane: usize) -> usize {
@@ -86,9 +95,21 @@ struct Counters {
     grants: Signal,
 }
 
+/// A place in the ring of slots of a lane.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// Which slot.
+    index: u32,
+    /// Where it is in the inbox.
+    at: usize,
+}
+
 /// Both directions of one lane of a link.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Edge {
+    /// The slots of the next messages out and in.
+    next_out: Place,
+    next_in: Place,
     /// Messages sent, and those of them that took a slot.
     sent: u64,
     slotted: u64,
@@ -103,6 +124,24 @@ struct Edge {
     /// Grants given and taken.
     granted: u64,
     grants_taken: u64,
+}
+
+impl Edge {
+    fn new(first: Place) -> Self {
+        Self {
+            next_out: first,
+            next_in: first,
+            sent: 0,
+            slotted: 0,
+            freed: 0,
+            mails: 0,
+            taken: 0,
+            unslotted: 0,
+            returned: 0,
+            granted: 0,
+            grants_taken: 0,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -237,7 +276,7 @@ impl Link {
             state: State::Connecting,
             inbox,
             ours: ours.into(),
-            edges: lanes.map(|_| Edge::default()).collect(),
+            edges: lanes.map(|lane| Edge::new(settings.first(lane.into()))).collect(),
         })
     }
 
@@ -307,7 +346,7 @@ impl Link {
             }
         }
         let edge = &self.edges[lane];
-        let start = self.settings.slot_at(lane, edge.slotted);
+        let start = edge.next_out.at;
         let Up { outbox, window, .. } = self.state();
         let slot = window.map(|w| w.part(start, self.settings.stride()));
         Some(Target {
@@ -355,6 +394,31 @@ impl Link {
         Header { freed: edge.unslotted, digest, bytes, kind, stamp: edge.sent + 1 }
     }
 
+    /// The next slot of a coherent peer that is up, if it is known to be free.
+    #[inline]
+    pub(crate) fn free_slot(&self, lane: usize) -> Option<Memory> {
+        let State::Up(Up { window: Some(window), .. }) = &self.state else { return None };
+        let edge = &self.edges[lane];
+        let is_free = self.coherent && edge.slotted - edge.freed < u64::from(self.settings.slots);
+        is_free.then(|| window.part(edge.next_out.at, self.settings.stride()))
+    }
+
+    /// The slot of the next message of a coherent peer, if it has arrived.
+    #[inline]
+    #[allow(unsafe_code, reason = "reads what the peer has written")]
+    pub(crate) fn arrived_slot(&self, lane: usize) -> Option<Memory> {
+        let edge = &self.edges[lane];
+        let slot = self.inbox.1.part(edge.next_in.at, self.settings.stride());
+        // SAFETY: the inbox is ours as long as the link.
+        (self.coherent && unsafe { slot::stamp(slot) } == edge.taken + 1).then_some(slot)
+    }
+
+    /// Whether the connection is up.
+    #[inline]
+    pub(crate) fn is_up(&self) -> bool {
+        matches!(self.state, State::Up(_))
+    }
+
     /// The peer's data counter of a lane.
     pub(crate) fn data_signal(&self, lane: usize) -> Signal {
         self.state().theirs[lane].data
@@ -372,6 +436,7 @@ impl Link {
         edge.sent += 1;
         if through_slot {
             edge.slotted += 1;
+            edge.next_out = self.settings.after(edge.next_out);
             edge.returned = edge.unslotted;
         }
         slot
@@ -391,14 +456,13 @@ impl Link {
     }
 
     fn slot_memory(&self, lane: usize) -> Memory {
-        let at = self.settings.slot_at(lane, self.edges[lane].unslotted);
-        self.inbox.1.part(at, self.settings.stride())
+        self.inbox.1.part(self.edges[lane].next_in.at, self.settings.stride())
     }
 
     /// The slot that the next message is in, from its first byte.
     pub(crate) fn next_slot(&self, net: &mut dyn Transport, lane: usize) -> Memory {
         if !self.coherent {
-            let at = self.settings.slot_at(lane, self.edges[lane].unslotted) as u64;
+            let at = self.edges[lane].next_in.at as u64;
             let len = self.settings.stride() as u64;
             net.acquire(Span { region: self.inbox.0, offset: at, len });
         }
@@ -412,8 +476,12 @@ impl Link {
 
     /// The next message was consumed; it lay in a slot or not.
     pub(crate) fn take(&mut self, lane: usize, in_slot: bool) {
-        self.edges[lane].taken += 1;
-        self.edges[lane].unslotted += u64::from(in_slot);
+        let edge = &mut self.edges[lane];
+        edge.taken += 1;
+        if in_slot {
+            edge.unslotted += 1;
+            edge.next_in = self.settings.after(edge.next_in);
+        }
     }
 
     /// Tells the peer what it must be told by mail: the slots that it has back, once they are half of all, or at once

@@ -6,6 +6,7 @@ use dure_device::{Memory, Queue, Space, Work};
 use dure_transport::{Card, Event, Region, Span, Token, Transport};
 
 use crate::Error;
+use crate::clock::Clock;
 use crate::link::{Link, Settings};
 use crate::recorder::Recorder;
 use crate::slot::{self, Place};
@@ -59,6 +60,8 @@ pub(crate) struct Machine {
     /// By rank of the peer; `None` where no call needed it yet.
     links: Box<[Option<Box<Link>>]>,
     pub(crate) queues: Vec<(Space, Box<dyn Queue>)>,
+    /// The queue of the host, whose work is done when it was submitted.
+    pub(crate) host: usize,
     /// The last ticket of each queue.
     tickets: Vec<u64>,
     pub(crate) scratch: Vec<Option<Scratch>>,
@@ -71,6 +74,8 @@ pub(crate) struct Machine {
     pub(crate) recorders: Vec<Recorder>,
     /// Room for the segments of the current step.
     pub(crate) segments: Vec<Range<u64>>,
+    /// Room for the operands of a reduction.
+    pub(crate) operands: Vec<Memory>,
 }
 
 impl Machine {
@@ -81,13 +86,14 @@ impl Machine {
         queues: Vec<(Space, Box<dyn Queue>)>,
     ) -> Self {
         let lanes = usize::from(settings.lanes) + 1;
-        let epoch = std::time::Instant::now();
+        let clock = Clock::start();
         Self {
             net,
             settings,
             links: addresses.iter().map(|_| None).collect(),
             addresses,
             tickets: vec![0; queues.len()],
+            host: position(&queues, Space::Host),
             queues,
             scratch: (0..lanes).map(|_| None).collect(),
             staging: Vec::new(),
@@ -95,8 +101,9 @@ impl Machine {
             owed: Vec::new(),
             next_token: 0,
             events: Vec::new(),
-            recorders: (0..lanes).map(|_| Recorder::new(epoch)).collect(),
+            recorders: (0..lanes).map(|_| Recorder::new(clock)).collect(),
             segments: Vec::new(),
+            operands: Vec::new(),
         }
     }
 
@@ -180,6 +187,11 @@ impl Machine {
         if !link.give_credits(net, lane, now) && !self.owed.contains(&(peer, lane, now)) {
             self.owed.push((peer, lane, now));
         }
+    }
+
+    /// The queue that works in a space.
+    pub(crate) fn queue_of(&self, space: Space) -> usize {
+        if space == Space::Host { self.host } else { position(&self.queues, space) }
     }
 
     /// Gives work to a device.
@@ -286,7 +298,13 @@ impl Machine {
 
     /// Whether something of a run is still read.
     pub(crate) fn holds(&self, run: u64) -> bool {
-        !self.held.is_empty() && self.held.iter().any(|h| h.run == run)
+        self.held.iter().any(|h| h.run == run)
+    }
+
+    /// Whether anything at all is still read.
+    #[inline]
+    pub(crate) fn holds_any(&self) -> bool {
+        !self.held.is_empty()
     }
 
     /// Whether any of this memory is still read.
@@ -309,4 +327,8 @@ impl Machine {
         // SAFETY: as for `header`.
         Place::decode(&unsafe { slot::copied(payload) })
     }
+}
+
+fn position(queues: &[(Space, Box<dyn Queue>)], space: Space) -> usize {
+    queues.iter().position(|(s, _)| *s == space).expect("every space has its queue")
 }

@@ -8,6 +8,7 @@ use crate::Error;
 use crate::geometry::{Geometry, Layouts};
 use crate::link::Settings;
 use crate::plan::Plan;
+use crate::short::Short;
 
 /// A plan on buffers of known layout, for one type and operation. A collective that is called again and again is
 /// prepared once.
@@ -16,6 +17,8 @@ pub struct Prepared {
     pub(crate) plan: Arc<Plan>,
     /// The geometry of each of the plan's lanes.
     pub(crate) lanes: Box<[Geometry]>,
+    /// The steps of each lane whose bytes are known by now; empty where a lane has several passes.
+    pub(crate) short: Box<[Box<[Option<Short>]>]>,
     pub(crate) dtype: Dtype,
     pub(crate) combine: Combine,
 }
@@ -35,7 +38,11 @@ impl Prepared {
         let lanes = u16::try_from(plan.lanes.len()).expect("lanes are counted in 16 bits");
         let geometry =
             |lane| Geometry::new(layouts.clone(), plan.shape, settings.slot_bytes, lane, lanes);
-        let lanes = (0..lanes).map(geometry).collect::<Result<_, _>>()?;
-        Ok(Self { plan, lanes, dtype, combine })
+        let lanes = (0..lanes).map(geometry).collect::<Result<Box<[_]>, _>>()?;
+        let longest = settings.reading_bytes.min(settings.slot_bytes);
+        let short = plan.lanes.iter().zip(&lanes);
+        let short =
+            short.map(|(lane, geometry)| Short::of(&lane.steps, geometry, longest)).collect();
+        Ok(Self { plan, lanes, short, dtype, combine })
     }
 }

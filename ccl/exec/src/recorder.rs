@@ -1,6 +1,6 @@
 //! The flight recorder: the last events of each lane, always on, read when something went wrong.
 
-use std::time::Instant;
+use crate::clock::{self, Clock};
 
 /// Events kept per lane. A power of two, so that the position is a mask.
 const EVENTS: usize = 256;
@@ -30,25 +30,30 @@ impl Event {
 /// A ring of the last events of one lane.
 #[derive(Debug)]
 pub struct Recorder {
-    epoch: Instant,
+    clock: Clock,
     next: usize,
+    /// In place of nanoseconds they hold ticks.
     events: Box<[Event; EVENTS]>,
 }
 
 impl Recorder {
-    pub(crate) fn new(epoch: Instant) -> Self {
-        Self { epoch, next: 0, events: Box::new([Event::default(); EVENTS]) }
+    pub(crate) fn new(clock: Clock) -> Self {
+        Self { clock, next: 0, events: Box::new([Event::default(); EVENTS]) }
     }
 
-    pub(crate) fn record(&mut self, mut event: Event) {
-        event.nanos = u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.events[self.next % EVENTS] = event;
+    #[inline]
+    pub(crate) fn record(&mut self, event: Event) {
+        self.events[self.next % EVENTS] = Event { nanos: clock::ticks(), ..event };
         self.next += 1;
     }
 
     /// The events that are still known, the oldest first.
-    pub fn events(&self) -> impl Iterator<Item = &Event> {
-        (self.next.saturating_sub(EVENTS)..self.next).map(|i| &self.events[i % EVENTS])
+    pub fn events(&self) -> impl Iterator<Item = Event> {
+        let rate = self.clock.rate();
+        (self.next.saturating_sub(EVENTS)..self.next).map(move |i| {
+            let event = self.events[i % EVENTS];
+            Event { nanos: self.clock.nanos(event.nanos, rate), ..event }
+        })
     }
 }
 
@@ -58,11 +63,13 @@ mod tests {
 
     #[test]
     fn the_last_events_are_kept_in_order() {
-        let mut recorder = Recorder::new(Instant::now());
+        let mut recorder = Recorder::new(Clock::start());
         for step in 0..600 {
             recorder.record(Event { step, ..Event::default() });
         }
         let steps: Vec<u32> = recorder.events().map(|e| e.step).collect();
         assert_eq!(steps, (344..600).collect::<Vec<_>>());
+        let times: Vec<u64> = recorder.events().map(|e| e.nanos).collect();
+        assert!(times.is_sorted(), "time does not go back");
     }
 }

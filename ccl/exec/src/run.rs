@@ -13,6 +13,7 @@ use crate::machine::{Cover, Machine, Until};
 use crate::plan::LanePlan;
 use crate::prepared::Prepared;
 use crate::recorder::Event;
+use crate::short::Short;
 use crate::slot::{Kind, LINE};
 
 /// Whether a run got further.
@@ -146,21 +147,29 @@ impl Run {
         if !self.started {
             self.start(machine)?;
         }
-        self.give_grants(machine)?;
-        let prepared = Arc::clone(&self.call.prepared);
-        let steps = &prepared.plan.lanes[self.plan_lane].steps;
+        if !self.ungranted.is_empty() {
+            self.give_grants(machine)?;
+        }
         let mut progress = Progress::Stuck;
         while self.pass < self.geometry().passes() {
-            let Some(step) = steps.get(self.at) else {
+            let Some(step) = self.steps().steps.get(self.at).copied() else {
                 self.at = 0;
                 self.pass += 1;
                 continue;
             };
-            if !self.step(machine, step)? {
-                return Ok(progress);
-            }
+            let short = self.known_step().filter(|_| self.working.is_none());
+            let done = match short {
+                Some(short) => self.short(machine, short)?,
+                None => None,
+            };
+            let bytes = match (done, short) {
+                (Some(false), _) => return Ok(progress),
+                (Some(true), Some(short)) => short.bytes(),
+                _ if !self.step(machine, &step)? => return Ok(progress),
+                _ => machine.segments.iter().map(|s| s.end - s.start).sum(),
+            };
             progress = Progress::Moved;
-            self.record(machine, step);
+            self.record(machine, &step, bytes);
             self.at += 1;
         }
         if machine.holds(self.id) || !self.ungranted.is_empty() {
@@ -174,7 +183,14 @@ impl Run {
         Ok(Progress::Done)
     }
 
-    fn record(&self, machine: &mut Machine, step: &Step) {
+    /// The current step, if its bytes were worked out beforehand.
+    #[inline]
+    fn known_step(&self) -> Option<Short> {
+        self.call.prepared.short[self.plan_lane].get(self.at).copied().flatten()
+    }
+
+    #[inline]
+    fn record(&self, machine: &mut Machine, step: &Step, bytes: u64) {
         let peer = match step {
             Step::Send { to: peer, .. }
             | Step::Recv { from: peer, .. }
@@ -182,7 +198,6 @@ impl Run {
             Step::Copy { .. } | Step::Reduce { .. } => u32::MAX,
         };
         let step = u32::try_from(self.at).expect("a plan has fewer steps than 32 bits count");
-        let bytes = machine.segments.iter().map(|s| s.end - s.start).sum();
         let event = Event { nanos: 0, call: self.call.digest, pass: self.pass, step, peer, bytes };
         machine.recorders[self.lane].record(event);
     }
@@ -197,8 +212,8 @@ impl Run {
             ..Event::default()
         };
         machine.recorders[self.lane].record(begin);
-        let prepared = Arc::clone(&self.call.prepared);
-        for used in &prepared.plan.lanes[self.plan_lane].peers {
+        for at in 0..self.steps().peers.len() {
+            let used = self.steps().peers[at];
             machine.connect(used.peer)?;
             if machine.link(used.peer).is_coherent() {
                 continue;
@@ -267,66 +282,65 @@ impl Run {
 
     /// Tries to do the current step, or to go on with it. False when it has to wait.
     fn step(&mut self, machine: &mut Machine, step: &Step) -> Result<bool, Error> {
-        if self.working.is_none() {
-            let begun = match *step {
-                Step::Send { to, src } => self.begin_send(machine, to.0, src),
-                Step::Recv { from, dst } => self.begin_recv(machine, from.0, None, dst),
-                Step::RecvReduce { from, with, dst } => {
-                    self.begin_recv(machine, from.0, Some(with), dst)
-                }
-                Step::Copy { src, dst } => self.begin_copy(machine, src, dst),
-                Step::Reduce { srcs, dst } => self.begin_reduce(machine, srcs, dst),
-            };
-            match begun? {
+        let (ticket, then) = match self.working.take() {
+            Some(work) => work,
+            None => match self.begin(machine, step)? {
                 Begun::Wait => return Ok(false),
                 Begun::Done => return Ok(true),
-                Begun::Work(ticket, then) => self.working = Some((ticket, then)),
+                Begun::Work(ticket, then) => (ticket, then),
+            },
+        };
+        let done = machine.queues[self.call.queue].1.completed()? >= ticket
+            && self.finish(machine, &then)?;
+        if !done {
+            self.working = Some((ticket, then));
+        }
+        Ok(done)
+    }
+
+    fn begin(&mut self, machine: &mut Machine, step: &Step) -> Result<Begun, Error> {
+        match *step {
+            Step::Send { to, src } => self.begin_send(machine, to.0, src),
+            Step::Recv { from, dst } => self.begin_recv(machine, from.0, None, dst),
+            Step::RecvReduce { from, with, dst } => {
+                self.begin_recv(machine, from.0, Some(with), dst)
             }
+            Step::Copy { src, dst } => self.begin_copy(machine, src, dst),
+            Step::Reduce { srcs, dst } => self.begin_reduce(machine, srcs, dst),
         }
-        let Some((ticket, then)) = self.working else { unreachable!("set just above") };
-        if machine.queues[self.call.queue].1.completed()? < ticket {
-            return Ok(false);
-        }
-        if let Then::Publish(to, ..) | Then::PostStaged(to, ..) = then {
+    }
+
+    /// Does what follows the device's work. False when it has to wait.
+    fn finish(&self, machine: &mut Machine, then: &Then) -> Result<bool, Error> {
+        if let Then::Publish(to, ..) | Then::PostStaged(to, ..) = *then {
             // It may have been lost while the device worked or the transport was full.
             machine.link(to).ready()?;
         }
-        let done = match then {
-            Then::Next => true,
-            Then::Take { from, kept } => {
-                machine.take(from, self.lane, true, kept);
-                true
-            }
+        match *then {
+            Then::Next => {}
+            Then::Take { from, kept } => machine.take(from, self.lane, true, kept),
             Then::TakeStaged(from, staging) => {
                 machine.unstage(staging);
                 machine.take(from, self.lane, true, true);
-                true
             }
             Then::Publish(to, target, bytes) => match target.slot {
                 Some(slot) => {
                     let kind = if bytes <= LINE as u64 { Kind::Line } else { Kind::Slot };
-                    self.publish(machine, to, (target, slot, bytes), kind).is_some()
+                    return Ok(self.publish(machine, to, (slot, bytes), kind).is_some());
                 }
-                None => self.post(machine, (to, target, bytes), &[]).is_some(),
+                None => return Ok(self.post(machine, (to, target, bytes), &[]).is_some()),
             },
             Then::PostStaged(to, target, bytes, staging) => {
                 let span = machine.staged(staging, bytes);
                 match self.post(machine, (to, target, bytes), &[span]) {
-                    None => false,
-                    Some((Posted::Done, _)) => {
-                        machine.unstage(staging);
-                        true
-                    }
+                    None => return Ok(false),
+                    Some((Posted::Done, _)) => machine.unstage(staging),
                     Some((Posted::Pending, token)) => {
                         machine.hold(Until::Sent(token), self.id, Vec::new(), Some(staging));
-                        true
                     }
                 }
             }
-        };
-        if done {
-            self.working = None;
         }
-        Ok(done)
+        Ok(true)
     }
 }

@@ -270,6 +270,9 @@ impl Run {
 
     /// Whether the transport still reads any of these chunks: they may not be overwritten yet.
     pub(crate) fn is_held(&self, machine: &mut Machine, chunks: Chunks) -> bool {
+        if !machine.holds_any() {
+            return false;
+        }
         let memory = self.buffer(machine, chunks.buf).memory;
         self.segments(machine, chunks);
         machine.segments.iter().any(|s| machine.is_held(part(memory, s)))
@@ -309,7 +312,7 @@ impl Run {
         let into = self.buffer(machine, dst.buf).memory;
         let own = self.buffer(machine, srcs.own.buf).memory;
         let scratch = self.buffer(machine, Buf::Scratch).memory;
-        let mut operands = Vec::with_capacity(srcs.groups as usize);
+        let mut operands = std::mem::take(&mut machine.operands);
         let mut ticket = 0;
         for k in 0..dst.len {
             let dst = part(into, &self.geometry().chunk(dst.buf, dst.first + k, self.pass));
@@ -328,11 +331,13 @@ impl Run {
             let (dtype, by) = (self.call.prepared.dtype, &self.call.prepared.combine);
             ticket = self.submit(machine, &Work::reduce(&operands, dst, dtype, by))?;
         }
+        machine.operands = operands;
         Ok(Begun::Work(ticket, Then::Next))
     }
 
     #[allow(unsafe_code, reason = "the one place where a run gives work to a device")]
-    fn submit(&self, machine: &mut Machine, work: &Work<'_>) -> Result<u64, Error> {
+    #[inline]
+    pub(crate) fn submit(&self, machine: &mut Machine, work: &Work<'_>) -> Result<u64, Error> {
         // SAFETY: whoever submitted the call promised that its buffers stay valid and untouched until it is done; slots
         // and scratch are this lane's alone between arrival and credit, and a lane does one step at a time.
         unsafe { machine.submit(self.call.queue, work) }

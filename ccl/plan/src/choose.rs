@@ -95,6 +95,8 @@ fn fast(what: Collective, bytes: u64, world: &World) -> &'static str {
         Collective::AllReduce => match size {
             Size::Small if levels => "two-level-doubling",
             _ if levels => "two-level-ring",
+            // One message each way, and the sum of two is the same in either order.
+            Size::Small if n == 2 => "recursive-doubling",
             Size::Small if few => "one-shot",
             Size::Small => "recursive-doubling",
             _ if few => "two-shot",

@@ -269,6 +269,11 @@ impl Transport for Fabric {
 
     fn put(&mut self, put: &Put<'_>) -> std::result::Result<Posted, Full> {
         let sub = self.of(put.to);
+        // The number is the peer's: its tag says where it is there, and means nothing here.
+        let signal = put.signal.map(|signal| untag(signal).1);
+        if put.head.is_empty() && put.body.is_empty() {
+            return self.subs[sub].put(&Put { into: None, signal, ..*put });
+        }
         self.spans.clear();
         for span in put.body {
             let entry = self.regions.get(span.region.0 as usize).and_then(Option::as_ref);
@@ -277,14 +282,11 @@ impl Transport for Fabric {
                 .expect("a put from a region that this transport took");
             self.spans.push(Span { region, ..*span });
         }
-        let carries = !put.head.is_empty() || !put.body.is_empty();
-        let into = put.into.filter(|_| carries).map(|into| {
+        let into = put.into.map(|into| {
             let (other, region) = self.imported(into);
             assert_eq!(other, sub, "a put into a region of another peer");
             region
         });
-        // The number is the peer's: its tag says where it is there, and means nothing here.
-        let signal = put.signal.map(|signal| untag(signal).1);
         self.subs[sub].put(&Put { body: &self.spans, into, signal, ..*put })
     }
 

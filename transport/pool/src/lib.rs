@@ -203,6 +203,9 @@ impl Pool {
     /// Writes a put into the peer's segment, which is known to be up.
     fn write(&mut self, put: &Put<'_>) -> Result<()> {
         let Some(Link::Up(remote)) = self.links.get_mut(slot(put.to.0)) else { return Ok(()) };
+        if put.head.is_empty() && put.body.is_empty() {
+            return put.signal.map_or(Ok(()), |signal| remote.bump(signal));
+        }
         let body = put.body.iter().try_fold(0_u64, |sum, span| sum.checked_add(span.len));
         let len = body.and_then(|body| body.checked_add(wide(put.head.len())));
         if len != Some(0) {
