@@ -62,6 +62,12 @@ impl Dtype {
         }
     }
 
+    /// Whether `len` bytes are whole elements. A size is a power of two: no division.
+    #[inline(always)]
+    pub(crate) const fn divides(self, len: usize) -> bool {
+        len & (self.size() - 1) == 0
+    }
+
     /// Whether it is a floating-point type.
     pub const fn is_float(self) -> bool {
         matches!(self, Self::F16 | Self::F32 | Self::F64 | Self::Bf16 | Self::F8E4M3 | Self::F8E5M2)

@@ -66,14 +66,6 @@ pub enum Error {
     },
 }
 
-impl Error {
-    /// The error for memory of somebody else.
-    #[cold]
-    pub(crate) fn not_mine(device: &str, memory: Memory) -> Self {
-        Self::NotMine { device: device.to_owned(), address: memory.address() }
-    }
-}
-
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -222,6 +214,7 @@ pub enum Combine {
 
 impl Combine {
     /// Whether the operation is defined on the type: bitwise operations are not on floating-point types.
+    #[inline]
     pub fn serves(&self, dtype: Dtype) -> bool {
         match self {
             Self::BitAnd | Self::BitOr | Self::BitXor => !dtype.is_float(),

@@ -112,7 +112,7 @@ impl Device for Software {
         if memory.space == self.space() && heap.free(offset, memory.len) {
             Ok(())
         } else {
-            Err(Error::not_mine(self.name(), memory))
+            Err(Error::NotMine { device: self.name().to_owned(), address: memory.address() })
         }
     }
 

@@ -63,22 +63,12 @@ element!(u32, Self, 4, Self::from_ne_bytes, Self::to_ne_bytes);
 element!(i32, Self, 4, Self::from_ne_bytes, Self::to_ne_bytes);
 element!(u64, Self, 8, Self::from_ne_bytes, Self::to_ne_bytes);
 element!(i64, Self, 8, Self::from_ne_bytes, Self::to_ne_bytes);
+// On the bits: the compiler may not assume anything about them.
 element!(f32, Self, 4, Self::from_ne_bytes, |value: Self| {
-    // On the bits: the compiler may not assume anything about them.
-    let bits = value.to_bits();
-    if bits & (u32::MAX >> 1) > Self::INFINITY.to_bits() {
-        NAN_F32.to_ne_bytes()
-    } else {
-        bits.to_ne_bytes()
-    }
+    if value.is_nan() { NAN_F32 } else { value.to_bits() }.to_ne_bytes()
 });
 element!(f64, Self, 8, Self::from_ne_bytes, |value: Self| {
-    let bits = value.to_bits();
-    if bits & (u64::MAX >> 1) > Self::INFINITY.to_bits() {
-        NAN_F64.to_ne_bytes()
-    } else {
-        bits.to_ne_bytes()
-    }
+    if value.is_nan() { NAN_F64 } else { value.to_bits() }.to_ne_bytes()
 });
 element!(F16, f32, 2, |b| Self(u16::from_ne_bytes(b)).to_f32(), |v| Self::from_f32(v)
     .0

@@ -1,30 +1,63 @@
 //! Reductions and maps as plain loops: every type, operation and width is an instance of one of these bodies, and the
 //! compiler makes vector code of it.
-//!
-//! The loops run over slices, not pointers: that the destination is no source is what lets the compiler do so without
-//! looking at the addresses. Hence [`update`] beside [`join`].
 
+use std::arch::asm;
 use std::slice;
 
 use super::element::Element;
 use super::ops::Op;
 use super::strip::{STRIP, Strip, strips};
-use super::width::{Width, per_width};
+use super::width::{Set, Width, per_width};
 use crate::Memory;
 
-/// `dst[i] = srcs[0][i] op srcs[1][i] op ...`, of the `len` bytes from `at` of each source: `fold(srcs, at, dst, len)`.
+/// `dst[i] = a[i] op b[i]`, of `len` bytes: `two(a, b, dst, len)`, of whole elements. Both sources may be the
+/// destination.
+///
+/// # Safety
+/// The CPU may read the sources and write the destination, and nobody else touches them meanwhile. A source that is not
+/// the destination does not overlap it.
+pub(super) type Two = unsafe fn(*const u8, *const u8, *mut u8, usize);
+
+/// `dst[i] = srcs[0][i] op srcs[1][i] op ...`, of the `len` bytes from `at` of each source: `many(srcs, at, dst, len)`.
 /// There are two sources or more, and `len` is of whole elements. `dst` may be any of the sources from `at` on.
 ///
 /// # Safety
-/// The CPU may read the sources and write `dst`, and nobody else touches them meanwhile. A source that is not the
-/// destination does not overlap it.
-pub(super) type Fold = unsafe fn(&[Memory], usize, *mut u8, usize);
+/// As for [`Two`].
+pub(super) type Many = unsafe fn(&[Memory], usize, *mut u8, usize);
+
+/// The loops of one operation on one type.
+#[derive(Clone, Copy)]
+pub(super) struct Fold {
+    /// For two sources.
+    pub(super) two: Two,
+    /// For any number.
+    pub(super) many: Many,
+}
+
+impl Fold {
+    /// For elements that are computed in their own type. It may be called only on a CPU that has the set.
+    pub(super) const fn new<E: Element, O: Op<E::Value>>(set: Set) -> Self {
+        Self { two: two::<E, O>(set), many: many::<E, O>(set) }
+    }
+
+    /// For elements that are computed in `f32` and rounded once.
+    pub(super) const fn widened<E: Small, O: Op<f32>>() -> Self {
+        Self { two: two::<E, O>(Set::Plain), many: many_widened::<E, O> }
+    }
+}
 
 per_width! {
-    /// The [`Fold`] of elements that are computed in their own type.
-    pub(super) fn fold<E: Element, O: Op<E::Value>>(
+    /// [`Two`] on a set.
+    fn two<E: Element, O: Op<E::Value>>(
+        a: *const u8, b: *const u8, dst: *mut u8, len: usize
+    ) = two_body::<E, O>;
+}
+
+per_width! {
+    /// [`Many`] of elements that are computed in their own type, on a set.
+    fn many<E: Element, O: Op<E::Value>>(
         srcs: &[Memory], at: usize, dst: *mut u8, len: usize
-    ) = fold_body::<E, O>;
+    ) = many_body::<E, O>;
 }
 
 per_width! {
@@ -46,141 +79,125 @@ impl<E: Element<Value = f32>> Small for E {}
 trait Function<E: Element>: Fn(E::Value) -> E::Value {}
 impl<E: Element, F: Fn(E::Value) -> E::Value> Function<E> for F {}
 
-/// The `len` bytes from `at` of a source.
-///
-/// # Safety
-/// As for [`Fold`]; nobody writes them while the slice lives.
+/// Bytes of a block: as many loads and stores at a time as fill the pipelines on every width.
+const BLOCK: usize = 128;
+
+/// Block by block, each read before it is written, so that the compiler need not prove that the destination is no source;
+/// then what is left in blocks of powers of two, so that a short message is a few instructions and no loop.
 #[inline(always)]
-unsafe fn bytes<'a>(src: &Memory, at: usize, len: usize) -> &'a [u8] {
-    // SAFETY: the caller's promise.
-    unsafe { slice::from_raw_parts(src.ptr.as_ptr().wrapping_add(at), len) }
+unsafe fn two_body<E: Element, O: Op<E::Value>>(
+    a: *const u8,
+    b: *const u8,
+    dst: *mut u8,
+    len: usize,
+) {
+    let mut at = 0;
+    while len - at >= BLOCK {
+        // SAFETY: the caller's promise.
+        unsafe { block::<E, O, BLOCK, BLOCK>(a, b, dst, at) };
+        at += BLOCK;
+        // SAFETY: no instruction at all. It keeps the compiler from making vectors of elements of different blocks,
+        // which it would have to gather.
+        unsafe { asm!("", options(nomem, nostack, preserves_flags)) };
+    }
+    /// One block of each size if its bit is set in the length; an element is no larger than its smallest block.
+    macro_rules! rest {
+        ($($bytes:literal as $whole:literal),+) => {
+            $(if len & $bytes != 0 && size_of::<E::Bytes>() <= $bytes {
+                // SAFETY: the caller's promise.
+                unsafe { block::<E, O, $bytes, $whole>(a, b, dst, at) };
+                at += $bytes;
+            })+
+        };
+    }
+    rest!(64 as 64, 32 as 32, 16 as 16, 8 as 16, 4 as 16, 2 as 16, 1 as 16);
+    debug_assert_eq!(at, len, "whole elements");
 }
 
+/// The `BYTES` bytes from `at`, computed as the first ones of `WHOLE`.
+///
+/// # Safety
+/// As for [`Two`].
 #[inline(always)]
-unsafe fn fold_body<E: Element, O: Op<E::Value>>(
+unsafe fn block<E: Element, O: Op<E::Value>, const BYTES: usize, const WHOLE: usize>(
+    a: *const u8,
+    b: *const u8,
+    dst: *mut u8,
+    at: usize,
+) {
+    // SAFETY: the caller's promise.
+    let a = unsafe { read::<BYTES, WHOLE>(a.wrapping_add(at)) };
+    // SAFETY: the caller's promise.
+    let b = unsafe { read::<BYTES, WHOLE>(b.wrapping_add(at)) };
+    let mut values = [0; WHOLE];
+    for ((value, a), b) in E::cut_mut(&mut values).iter_mut().zip(E::cut(&a)).zip(E::cut(&b)) {
+        *value = E::write(O::apply(E::read(*a), E::read(*b)));
+    }
+    let (values, _) = values.as_chunks::<BYTES>();
+    // SAFETY: the caller's promise.
+    unsafe { dst.wrapping_add(at).cast::<[u8; BYTES]>().write(values[0]) };
+}
+
+/// `BYTES` bytes and zeros.
+///
+/// # Safety
+/// The CPU may read the bytes, and nobody writes them meanwhile.
+#[inline(always)]
+unsafe fn read<const BYTES: usize, const WHOLE: usize>(from: *const u8) -> [u8; WHOLE] {
+    let mut whole = [0; WHOLE];
+    // SAFETY: the caller's promise.
+    whole.as_chunks_mut::<BYTES>().0[0] = unsafe { from.cast::<[u8; BYTES]>().read() };
+    whole
+}
+
+/// Strip by strip, so that the values so far stay in the first-level cache; beside the destination if that is a source.
+#[inline(always)]
+unsafe fn many_body<E: Element, O: Op<E::Value>>(
     srcs: &[Memory],
     at: usize,
     dst: *mut u8,
     len: usize,
 ) {
-    let is_dst = |src: &Memory| src.ptr.as_ptr().wrapping_add(at) == dst;
-    match srcs {
-        // SAFETY: the caller's promise, and `b` is not the destination.
-        [a, b] if is_dst(a) && !is_dst(b) => unsafe { update_at::<E, O>(dst, b, at, len) },
-        // SAFETY: the caller's promise, and `a` is not the destination.
-        [a, b] if is_dst(b) && !is_dst(a) => unsafe { update_at::<E, O>(dst, a, at, len) },
-        // SAFETY: the caller's promise, and no source is the destination.
-        [a, b] if !is_dst(a) => unsafe { join_at::<E, O>(a, b, at, dst, len) },
-        _ => {
-            let mut kept = Strip::new();
-            let aside = srcs.iter().any(is_dst);
-            for (from, len) in strips(len, STRIP) {
-                let dst = dst.wrapping_add(from);
-                let into = if aside { kept.as_mut_ptr() } else { dst };
-                // SAFETY: the caller's promise; what is written is no source.
-                unsafe { fold_strip::<E, O>(srcs, at + from, into, len) };
-                if aside {
-                    // SAFETY: the strip of each source was read.
-                    unsafe { dst.copy_from_nonoverlapping(into, len) };
-                }
-            }
+    let (first, later) = srcs.split_first().expect("there are two sources or more");
+    let aside = later.iter().any(|src| source(src, at) == dst.cast_const());
+    let mut kept = Strip::new();
+    for (from, len) in strips(len, STRIP) {
+        let dst = dst.wrapping_add(from);
+        let into = if aside { kept.as_mut_ptr() } else { dst };
+        let mut so_far = source(first, at + from);
+        for src in later {
+            // SAFETY: the caller's promise; the strip is long enough.
+            unsafe { two_body::<E, O>(so_far, source(src, at + from), into, len) };
+            so_far = into;
+        }
+        if aside {
+            // SAFETY: the caller's promise; this strip of each source was read.
+            unsafe { dst.copy_from_nonoverlapping(into, len) };
         }
     }
 }
 
-/// Folds a strip that stays in the first-level cache.
-///
-/// # Safety
-/// As for [`Fold`], and `dst` is no source.
+/// The bytes of a source from `at` on.
 #[inline(always)]
-unsafe fn fold_strip<E: Element, O: Op<E::Value>>(
-    srcs: &[Memory],
-    at: usize,
-    dst: *mut u8,
-    len: usize,
-) {
-    // SAFETY: the caller's promise.
-    unsafe { join_at::<E, O>(&srcs[0], &srcs[1], at, dst, len) };
-    for src in &srcs[2..] {
-        // SAFETY: the caller's promise.
-        unsafe { update_at::<E, O>(dst, src, at, len) };
-    }
-}
-
-/// # Safety
-/// As for [`Fold`], and `dst` is no source.
-#[inline(always)]
-unsafe fn join_at<E: Element, O: Op<E::Value>>(
-    a: &Memory,
-    b: &Memory,
-    at: usize,
-    dst: *mut u8,
-    len: usize,
-) {
-    // SAFETY: the caller's promise.
-    let a = unsafe { bytes(a, at, len) };
-    // SAFETY: the caller's promise.
-    let b = unsafe { bytes(b, at, len) };
-    // SAFETY: the caller's promise.
-    let dst = unsafe { slice::from_raw_parts_mut(dst, len) };
-    join::<E, O>(E::cut(a), E::cut(b), E::cut_mut(dst));
-}
-
-/// # Safety
-/// As for [`Fold`], and `src` is not the destination.
-#[inline(always)]
-unsafe fn update_at<E: Element, O: Op<E::Value>>(
-    dst: *mut u8,
-    src: &Memory,
-    at: usize,
-    len: usize,
-) {
-    // SAFETY: the caller's promise.
-    let src = unsafe { bytes(src, at, len) };
-    // SAFETY: the caller's promise.
-    let dst = unsafe { slice::from_raw_parts_mut(dst, len) };
-    update::<E, O>(E::cut_mut(dst), E::cut(src));
-}
-
-/// `dst[i] = a[i] op b[i]`.
-#[inline(always)]
-fn join<E: Element, O: Op<E::Value>>(a: &[E::Bytes], b: &[E::Bytes], dst: &mut [E::Bytes]) {
-    for ((dst, a), b) in dst.iter_mut().zip(a).zip(b) {
-        *dst = E::write(O::apply(E::read(*a), E::read(*b)));
-    }
-}
-
-/// `dst[i] = dst[i] op src[i]`.
-#[inline(always)]
-fn update<E: Element, O: Op<E::Value>>(dst: &mut [E::Bytes], src: &[E::Bytes]) {
-    for (dst, src) in dst.iter_mut().zip(src) {
-        *dst = E::write(O::apply(E::read(*dst), E::read(*src)));
-    }
+pub(super) const fn source(src: &Memory, at: usize) -> *const u8 {
+    src.ptr.as_ptr().wrapping_add(at).cast_const()
 }
 
 /// Elements of a small type that are folded at a time.
 const WIDENED: usize = STRIP / size_of::<f32>();
 
-/// The [`Fold`] of a small floating-point type: computed in `f32` and rounded once.
+/// [`Many`] of elements that are computed in `f32` and rounded once.
 ///
 /// # Safety
-/// As for [`Fold`].
-pub(super) unsafe fn fold_widened<E: Small, O: Op<f32>>(
-    srcs: &[Memory],
-    at: usize,
-    dst: *mut u8,
-    len: usize,
-) {
+/// As for [`Many`].
+unsafe fn many_widened<E: Small, O: Op<f32>>(srcs: &[Memory], at: usize, dst: *mut u8, len: usize) {
     let mut values = [0.0; WIDENED];
     for (from, len) in strips(len, WIDENED * size_of::<E::Bytes>()) {
-        // SAFETY: the caller's promise; the destination is not written while the slice lives.
-        let first = unsafe { bytes(&srcs[0], at + from, len) };
-        values.iter_mut().zip(E::cut(first)).for_each(|(value, src)| *value = E::read(*src));
-        for src in &srcs[1..] {
-            // SAFETY: as above.
-            let src = unsafe { bytes(src, at + from, len) };
-            for (value, src) in values.iter_mut().zip(E::cut(src)) {
-                *value = O::apply(*value, E::read(*src));
+        for (k, src) in srcs.iter().enumerate() {
+            // SAFETY: the caller's promise; the destination is not written while the slice lives.
+            let src = E::cut(unsafe { slice::from_raw_parts(source(src, at + from), len) });
+            for (value, src) in values.iter_mut().zip(src) {
+                *value = if k == 0 { E::read(*src) } else { O::apply(*value, E::read(*src)) };
             }
         }
         // SAFETY: the caller's promise; the slices of the sources are gone.

@@ -77,7 +77,8 @@ impl Device for Host {
     unsafe fn free(&self, memory: Memory) -> Result<()> {
         let mut allocations = self.allocations.write().unwrap_or_else(PoisonError::into_inner);
         if memory.space != Space::Host || allocations.get(&memory.address()) != Some(&memory.len) {
-            return Err(Error::not_mine(self.name(), memory));
+            let (device, address) = (self.name().to_owned(), memory.address());
+            return Err(Error::NotMine { device, address });
         }
         allocations.remove(&memory.address());
         // SAFETY: it is a whole mapping of `alloc`, and the caller promises that nobody uses it any more.
@@ -101,13 +102,34 @@ struct HostQueue {
     submitted: u64,
 }
 
-impl Queue for HostQueue {
-    unsafe fn submit(&mut self, work: &Work<'_>) -> Result<u64> {
+impl HostQueue {
+    /// [`Queue::submit`] of any work.
+    ///
+    /// # Errors
+    /// As for that.
+    ///
+    /// # Safety
+    /// As for that.
+    #[inline(never)]
+    unsafe fn submit_any(&mut self, work: &Work<'_>) -> Result<u64> {
         work.check("host", |memory| memory.space == Space::Host)?;
         // SAFETY: the caller's promise; the work was checked, and all memory is the host's.
         unsafe { self.worker.perform(work) };
         self.submitted += 1;
         Ok(self.submitted)
+    }
+}
+
+impl Queue for HostQueue {
+    unsafe fn submit(&mut self, work: &Work<'_>) -> Result<u64> {
+        // SAFETY: the caller's promise.
+        if unsafe { self.worker.perform_simple(work) } {
+            self.submitted += 1;
+            Ok(self.submitted)
+        } else {
+            // SAFETY: the caller's promise.
+            unsafe { self.submit_any(work) }
+        }
     }
 
     fn completed(&mut self) -> Result<u64> {

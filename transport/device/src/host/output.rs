@@ -6,17 +6,16 @@ use super::strip::LINE;
 use crate::{Memory, Stores};
 
 /// The destinations of a piece of work.
-#[derive(Clone, Copy)]
-pub(super) struct Output {
+pub(super) struct Output<'a> {
     /// The first.
-    pub(super) dst: Memory,
+    pub(super) dst: &'a Memory,
     /// The second, of the same length.
-    pub(super) also: Option<Memory>,
+    pub(super) also: &'a Option<Memory>,
     /// How both are written.
     pub(super) stores: Stores,
 }
 
-impl Output {
+impl Output<'_> {
     /// Whether it is one place, written through the cache: then there is nothing to do but to write it.
     #[inline(always)]
     pub(super) fn is_plain(&self) -> bool {
@@ -41,7 +40,7 @@ impl Output {
     /// # Safety
     /// As for [`Output::write`].
     #[inline(always)]
-    unsafe fn write_to(&self, dst: Memory, src: *const u8, at: usize, len: usize) {
+    unsafe fn write_to(&self, dst: &Memory, src: *const u8, at: usize, len: usize) {
         let dst = dst.ptr.as_ptr().wrapping_add(at);
         match self.stores {
             _ if ptr::eq(dst, src) => {}

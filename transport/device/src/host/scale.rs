@@ -1,10 +1,9 @@
 //! Scaling, for averages and sums that are multiplied first.
 
-use std::ptr;
-
 use super::access;
 use super::kernel::{self, Small};
 use super::packed::{self, By, OnUnits};
+use super::reduce;
 use super::strip::strips;
 use super::width::Width;
 use crate::{Bf16, Dtype, F8E4M3, F8E5M2, F16, Memory, Scale};
@@ -62,10 +61,8 @@ unsafe fn scale_small<T: Small + OnUnits>(width: Width, src: Memory, dst: Memory
 unsafe fn in_strips(src: Memory, dst: Memory, change: impl Fn(&mut [u8])) {
     for (at, len) in strips(dst.len, STRIP) {
         let (from, to) = (src.part(at, len), dst.part(at, len));
-        if src.ptr != dst.ptr {
-            // SAFETY: the caller's promise; they are disjoint, as they are not the same.
-            unsafe { ptr::copy_nonoverlapping(from.ptr.as_ptr(), to.ptr.as_ptr(), len) };
-        }
+        // SAFETY: the caller's promise.
+        unsafe { reduce::copy_cached(from, to) };
         // SAFETY: the caller's promise; the source is not read any more.
         change(unsafe { access::write(to) });
     }

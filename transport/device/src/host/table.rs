@@ -1,7 +1,7 @@
 //! Which reduction serves which type and operation on which [`Set`].
 
 use super::element::{Element, Ordered};
-use super::kernel::{self, Fold, Small};
+use super::kernel::{Fold, Small};
 use super::ops::{And, Max, Min, Op, Or, Prod, Sum, Xor};
 use super::packed::{self, HalfArithmetic, OnUnits};
 use super::width::Set;
@@ -28,7 +28,7 @@ impl Folds {
 
     /// The reduction of `by` on `dtype`; `None` for a function of the user and for what is not defined.
     #[inline(always)]
-    pub(super) fn get(&self, by: &Combine, dtype: Dtype) -> Option<Fold> {
+    pub(super) fn get(&self, by: &Combine, dtype: Dtype) -> Option<&Fold> {
         let operation = match by {
             Combine::Sum => 0,
             Combine::Prod => 1,
@@ -39,7 +39,7 @@ impl Folds {
             Combine::BitXor => 6,
             Combine::Custom(_) => return None,
         };
-        self.0[operation][dtype as usize]
+        self.0[operation][dtype as usize].as_ref()
     }
 
     const fn on(set: Set) -> Self {
@@ -66,11 +66,11 @@ where
     O: Op<u8> + Op<u32> + Op<u64> + Op<f32> + Op<f64> + HalfArithmetic,
 {
     match dtype {
-        Dtype::Int8 | Dtype::Uint8 => kernel::fold::<u8, O>(set),
-        Dtype::Int32 | Dtype::Uint32 => kernel::fold::<u32, O>(set),
-        Dtype::Int64 | Dtype::Uint64 => kernel::fold::<u64, O>(set),
-        Dtype::F32 => kernel::fold::<f32, O>(set),
-        Dtype::F64 => kernel::fold::<f64, O>(set),
+        Dtype::Int8 | Dtype::Uint8 => Fold::new::<u8, O>(set),
+        Dtype::Int32 | Dtype::Uint32 => Fold::new::<u32, O>(set),
+        Dtype::Int64 | Dtype::Uint64 => Fold::new::<u64, O>(set),
+        Dtype::F32 => Fold::new::<f32, O>(set),
+        Dtype::F64 => Fold::new::<f64, O>(set),
         Dtype::F16 => small::<F16, O>(set),
         Dtype::Bf16 => small::<Bf16, O>(set),
         Dtype::F8E4M3 => small::<F8E4M3, O>(set),
@@ -82,7 +82,7 @@ where
 const fn small<T: Small + OnUnits, O: Op<f32> + HalfArithmetic>(set: Set) -> Fold {
     match packed::fold::<T, O>(set) {
         Some(fold) => fold,
-        None => kernel::fold_widened::<T, O>,
+        None => Fold::widened::<T, O>(),
     }
 }
 
@@ -98,22 +98,22 @@ where
     Ordered<F8E5M2, O>: Element<Value = i8>,
 {
     match dtype {
-        Dtype::Int8 => kernel::fold::<i8, O>(set),
-        Dtype::Uint8 => kernel::fold::<u8, O>(set),
-        Dtype::Int32 => kernel::fold::<i32, O>(set),
-        Dtype::Uint32 => kernel::fold::<u32, O>(set),
-        Dtype::Int64 => kernel::fold::<i64, O>(set),
-        Dtype::Uint64 => kernel::fold::<u64, O>(set),
-        Dtype::F16 => kernel::fold::<Ordered<F16, O>, O>(set),
-        Dtype::F32 => kernel::fold::<Ordered<f32, O>, O>(set),
-        Dtype::F64 => kernel::fold::<Ordered<f64, O>, O>(set),
-        Dtype::Bf16 => kernel::fold::<Ordered<Bf16, O>, O>(set),
-        Dtype::F8E4M3 => kernel::fold::<Ordered<F8E4M3, O>, O>(set),
-        Dtype::F8E5M2 => kernel::fold::<Ordered<F8E5M2, O>, O>(set),
+        Dtype::Int8 => Fold::new::<i8, O>(set),
+        Dtype::Uint8 => Fold::new::<u8, O>(set),
+        Dtype::Int32 => Fold::new::<i32, O>(set),
+        Dtype::Uint32 => Fold::new::<u32, O>(set),
+        Dtype::Int64 => Fold::new::<i64, O>(set),
+        Dtype::Uint64 => Fold::new::<u64, O>(set),
+        Dtype::F16 => Fold::new::<Ordered<F16, O>, O>(set),
+        Dtype::F32 => Fold::new::<Ordered<f32, O>, O>(set),
+        Dtype::F64 => Fold::new::<Ordered<f64, O>, O>(set),
+        Dtype::Bf16 => Fold::new::<Ordered<Bf16, O>, O>(set),
+        Dtype::F8E4M3 => Fold::new::<Ordered<F8E4M3, O>, O>(set),
+        Dtype::F8E5M2 => Fold::new::<Ordered<F8E5M2, O>, O>(set),
     }
 }
 
 /// And, or, exclusive or, on integers: bit by bit, so the loop over bytes serves every size.
 const fn bitwise<O: Op<u8>>(set: Set, dtype: Dtype) -> Option<Fold> {
-    if dtype.is_float() { None } else { Some(kernel::fold::<u8, O>(set)) }
+    if dtype.is_float() { None } else { Some(Fold::new::<u8, O>(set)) }
 }

@@ -19,6 +19,28 @@ impl Avx2 {
     }
 }
 
+/// Copies less than 32 bytes, without a call.
+///
+/// # Safety
+/// They may be read and written, and the two places are disjoint.
+#[inline(always)]
+unsafe fn copy_short(from: *const u8, to: *mut u8, len: usize) {
+    let mut at = 0;
+    /// As many bytes, if their bit is set in the length.
+    macro_rules! bytes {
+        ($($bytes:literal),+) => {
+            $(if len & $bytes != 0 {
+                let (from, to) = (from.wrapping_add(at), to.wrapping_add(at));
+                // SAFETY: the caller's promise.
+                unsafe { to.copy_from_nonoverlapping(from, $bytes) };
+                at += $bytes;
+            })+
+        };
+    }
+    bytes!(16, 8, 4, 2, 1);
+    debug_assert_eq!(at, len, "less than 32 bytes");
+}
+
 impl Unit for Avx2 {
     type Bits = __m256i;
     type Floats = __m256;
@@ -34,7 +56,7 @@ impl Unit for Avx2 {
     unsafe fn load_first(self, from: *const u8, len: usize) -> __m256i {
         let mut all = [0u8; Self::BYTES];
         // SAFETY: the caller's promise, and a vector has more bytes than `len`.
-        unsafe { all.as_mut_ptr().copy_from_nonoverlapping(from, len) };
+        unsafe { copy_short(from, all.as_mut_ptr(), len) };
         // SAFETY: they are the bytes of a vector.
         unsafe { self.load(all.as_ptr()) }
     }
@@ -51,7 +73,7 @@ impl Unit for Avx2 {
         // SAFETY: they are the bytes of a vector.
         unsafe { self.store(all.as_mut_ptr(), bits) };
         // SAFETY: the caller's promise, and a vector has more bytes than `len`.
-        unsafe { to.copy_from_nonoverlapping(all.as_ptr(), len) };
+        unsafe { copy_short(all.as_ptr(), to, len) };
     }
 
     instructions! {

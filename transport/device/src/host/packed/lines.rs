@@ -1,5 +1,6 @@
 //! The loops over vectors. What does not fill a vector at the end is loaded and stored in part.
 
+use super::super::kernel::source;
 use super::super::ops::Prod;
 use super::format::{HalfArithmetic, Packed, Quotient, Wide};
 use super::unit::Unit;
@@ -14,39 +15,47 @@ pub(in crate::host) enum By {
     Over(f32),
 }
 
-/// The body of a [`Fold`](super::super::kernel::Fold).
+/// The body of a [`Two`](super::super::kernel::Two).
 ///
 /// # Safety
 /// As for that.
 #[inline(always)]
-pub(super) unsafe fn fold<U: Unit, P: Packed<U>, O: HalfArithmetic>(
+pub(super) unsafe fn two<U: Unit, P: Packed<U>, O: HalfArithmetic>(
+    u: U,
+    a: *const u8,
+    b: *const u8,
+    dst: *mut u8,
+    len: usize,
+) {
+    for from in (0..len).step_by(U::BYTES) {
+        // SAFETY: the caller's promise.
+        let a = unsafe { load(u, a, from, len) };
+        // SAFETY: the caller's promise.
+        let b = unsafe { load(u, b, from, len) };
+        // SAFETY: the caller's promise; this part of the sources was read.
+        unsafe { store(u, dst, from, len, P::join::<O>(u, a, b)) };
+    }
+}
+
+/// The body of a [`Many`](super::super::kernel::Many).
+///
+/// # Safety
+/// As for that.
+#[inline(always)]
+pub(super) unsafe fn many<U: Unit, P: Packed<U>, O: HalfArithmetic>(
     u: U,
     srcs: &[Memory],
     at: usize,
     dst: *mut u8,
     len: usize,
 ) {
-    let source = |src: &Memory| src.ptr.as_ptr().wrapping_add(at).cast_const();
-    let (first, later) = srcs.split_first().expect("a fold has two sources or more");
-    let first = source(first);
-    if let [second] = later {
-        let second = source(second);
-        for from in (0..len).step_by(U::BYTES) {
-            // SAFETY: the caller's promise.
-            let a = unsafe { load(u, first, from, len) };
-            // SAFETY: the caller's promise.
-            let b = unsafe { load(u, second, from, len) };
-            // SAFETY: the caller's promise; this part of the sources was read.
-            unsafe { store(u, dst, from, len, P::join::<O>(u, a, b)) };
-        }
-        return;
-    }
+    let (first, later) = srcs.split_first().expect("there are two sources or more");
     for from in (0..len).step_by(U::BYTES) {
         // SAFETY: the caller's promise.
-        let mut values = P::widen(u, unsafe { load(u, first, from, len) });
+        let mut values = P::widen(u, unsafe { load(u, source(first, at), from, len) });
         for src in later {
             // SAFETY: the caller's promise.
-            let next = P::widen(u, unsafe { load(u, source(src), from, len) });
+            let next = P::widen(u, unsafe { load(u, source(src, at), from, len) });
             values = Wide::join::<O>(u, values, next);
         }
         // SAFETY: the caller's promise; this part of the sources was read.

@@ -58,55 +58,75 @@ by_halves!(F16, format::F16, NativeF16);
 by_halves!(F8E4M3, format::E4M3, NativeE4M3);
 by_halves!(F8E5M2, format::E5M2, NativeE5M2);
 
-/// The [`Fold`] and the [`Scaling`] on the unit `$unit`.
+/// A module of the loops on the unit `$unit`.
 macro_rules! on_unit {
-    ($features:literal, $unit:ty, $fold:ident, $scale:ident) => {
-        #[target_feature(enable = $features)]
-        unsafe fn $fold<P: Packed<$unit>, O: HalfArithmetic>(
-            srcs: &[Memory],
-            at: usize,
-            dst: *mut u8,
-            len: usize,
-        ) {
-            // SAFETY: whoever chose this function knows that the CPU has the features.
-            let unit = unsafe { <$unit>::new() };
-            // SAFETY: the caller's promise.
-            unsafe { lines::fold::<$unit, P, O>(unit, srcs, at, dst, len) };
-        }
+    ($name:ident, $unit:ty, $features:literal) => {
+        mod $name {
+            use super::*;
 
-        #[target_feature(enable = $features)]
-        unsafe fn $scale<P: Packed<$unit>>(src: *const u8, dst: *mut u8, len: usize, by: By) {
-            // SAFETY: whoever chose this function knows that the CPU has the features.
-            let unit = unsafe { <$unit>::new() };
-            // SAFETY: the caller's promise.
-            unsafe { lines::scale::<$unit, P>(unit, src, dst, len, by) };
+            #[target_feature(enable = $features)]
+            pub(super) unsafe fn two<P: Packed<$unit>, O: HalfArithmetic>(
+                a: *const u8,
+                b: *const u8,
+                dst: *mut u8,
+                len: usize,
+            ) {
+                // SAFETY: whoever chose this function knows that the CPU has the features.
+                let unit = unsafe { <$unit>::new() };
+                // SAFETY: the caller's promise.
+                unsafe { lines::two::<$unit, P, O>(unit, a, b, dst, len) };
+            }
+
+            #[target_feature(enable = $features)]
+            pub(super) unsafe fn many<P: Packed<$unit>, O: HalfArithmetic>(
+                srcs: &[Memory],
+                at: usize,
+                dst: *mut u8,
+                len: usize,
+            ) {
+                // SAFETY: whoever chose this function knows that the CPU has the features.
+                let unit = unsafe { <$unit>::new() };
+                // SAFETY: the caller's promise.
+                unsafe { lines::many::<$unit, P, O>(unit, srcs, at, dst, len) };
+            }
+
+            #[target_feature(enable = $features)]
+            pub(super) unsafe fn scale<P: Packed<$unit>>(
+                src: *const u8,
+                dst: *mut u8,
+                len: usize,
+                by: By,
+            ) {
+                // SAFETY: whoever chose this function knows that the CPU has the features.
+                let unit = unsafe { <$unit>::new() };
+                // SAFETY: the caller's promise.
+                unsafe { lines::scale::<$unit, P>(unit, src, dst, len, by) };
+            }
+
+            pub(super) const fn fold<P: Packed<$unit>, O: HalfArithmetic>() -> Fold {
+                Fold { two: two::<P, O>, many: many::<P, O> }
+            }
         }
     };
 }
 
-on_unit!("avx2,f16c", Avx2, fold_avx2, scale_avx2);
-on_unit!("avx2,f16c,avx512f,avx512bw,avx512vl,avx512dq", Avx512, fold_avx512, scale_avx512);
+on_unit!(on_avx2, Avx2, "avx2,f16c");
+on_unit!(on_avx512, Avx512, "avx2,f16c,avx512f,avx512bw,avx512vl,avx512dq");
+on_unit!(on_bf16, Avx512<WithBf16>, "avx2,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512bf16");
 on_unit!(
-    "avx2,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512bf16",
-    Avx512<WithBf16>,
-    fold_bf16,
-    scale_bf16
-);
-on_unit!(
-    "avx2,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx512fp16",
+    on_fp16,
     Avx512<WithFp16>,
-    fold_fp16,
-    scale_fp16
+    "avx2,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx512fp16"
 );
 
 /// The reduction on a set; `None` on the plain one. It may be called only on a CPU that has the set.
 pub(super) const fn fold<T: OnUnits, O: HalfArithmetic>(set: Set) -> Option<Fold> {
     match set {
         Set::Plain => None,
-        Set::Avx2 => Some(fold_avx2::<T::Avx2, O>),
-        Set::Avx512 => Some(fold_avx512::<T::Avx512, O>),
-        Set::Avx512Bf16 => Some(fold_bf16::<T::WithBf16, O>),
-        Set::Avx512Fp16 => Some(fold_fp16::<T::WithFp16, O>),
+        Set::Avx2 => Some(on_avx2::fold::<T::Avx2, O>()),
+        Set::Avx512 => Some(on_avx512::fold::<T::Avx512, O>()),
+        Set::Avx512Bf16 => Some(on_bf16::fold::<T::WithBf16, O>()),
+        Set::Avx512Fp16 => Some(on_fp16::fold::<T::WithFp16, O>()),
     }
 }
 
@@ -114,9 +134,9 @@ pub(super) const fn fold<T: OnUnits, O: HalfArithmetic>(set: Set) -> Option<Fold
 pub(super) const fn scale<T: OnUnits>(set: Set) -> Option<Scaling> {
     match set {
         Set::Plain => None,
-        Set::Avx2 => Some(scale_avx2::<T::Avx2>),
-        Set::Avx512 => Some(scale_avx512::<T::Avx512>),
-        Set::Avx512Bf16 => Some(scale_bf16::<T::WithBf16>),
-        Set::Avx512Fp16 => Some(scale_fp16::<T::WithFp16>),
+        Set::Avx2 => Some(on_avx2::scale::<T::Avx2>),
+        Set::Avx512 => Some(on_avx512::scale::<T::Avx512>),
+        Set::Avx512Bf16 => Some(on_bf16::scale::<T::WithBf16>),
+        Set::Avx512Fp16 => Some(on_fp16::scale::<T::WithFp16>),
     }
 }
