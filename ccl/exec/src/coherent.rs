@@ -3,7 +3,7 @@
 
 use dure_device::{Memory, Space};
 use dure_plan::Chunks;
-use dure_transport::{Card, Peer, Put};
+use dure_transport::{Card, Peer};
 
 use crate::Error;
 use crate::link::Target;
@@ -67,9 +67,7 @@ impl Run {
         machine.link(to).is_read().then(|| (Kind::Address, Place { at, card: Card::default() }))
     }
 
-    /// Publishes a message to a coherent peer whose bytes are where `kind` says; the number of its slot, or `None` when
-    /// the transport is full.
-    #[allow(unsafe_code, reason = "writes into the peer's slot")]
+    /// Publishes a message of this call to a coherent peer, whose bytes are where `kind` says.
     pub(crate) fn publish(
         &self,
         machine: &mut Machine,
@@ -77,25 +75,7 @@ impl Run {
         (slot, bytes): (Memory, u64),
         kind: Kind,
     ) -> Option<u64> {
-        let token = machine.next_token();
-        let (link, net) = machine.link_and_net(to);
-        let bytes = u32::try_from(bytes).expect("a message fits a slot");
-        let header = link.header(self.lane, self.call.digest, bytes, kind);
-        // SAFETY: the slot is free, and a window on it is alive as long as the link. Should the bell not ring this time,
-        // the same is written again.
-        unsafe { slot::publish(slot, header) };
-        let put = Put {
-            to: Peer(to),
-            flow: link.flow(self.lane),
-            head: &[],
-            body: &[],
-            into: None,
-            at: 0,
-            signal: Some(link.data_signal(self.lane)),
-            token,
-        };
-        net.put(&put).ok()?;
-        Some(link.sent(self.lane, true))
+        machine.publish(to, self.lane, (slot, bytes, self.call.digest, kind))
     }
 
     /// Takes the bytes of a message from where they are.

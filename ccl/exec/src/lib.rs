@@ -46,6 +46,7 @@ pub use crate::plan::Plan;
 pub use crate::prepared::Prepared;
 pub use crate::recorder::{Event, Recorder};
 use crate::run::{Buffer, CallState, Progress, Run};
+use crate::short::{Outcome, ShortRun};
 
 /// One call of a collective (or one message): a prepared plan, and the buffers that it works on.
 #[derive(Debug)]
@@ -122,9 +123,16 @@ pub struct Executor {
     /// Whether some peer is reached by a transport that registers any memory at no cost.
     registers_all: bool,
     next_run: u64,
-    /// Runs in all queues together.
+    /// Runs in all queues together, and the short one.
     running: usize,
+    /// A short call: it is alone then.
+    short: Option<ShortRun>,
+    /// Polls of short calls in vain.
+    waits: u32,
 }
+
+/// Polls in vain of a short call between two polls of the transport.
+const WAITS: u32 = 8;
 
 /// Moves the runs of one queue on, the first of them first. True when one of them moved.
 #[inline]
@@ -169,6 +177,8 @@ impl Executor {
             registers_all,
             next_run: 0,
             running: 0,
+            short: None,
+            waits: 0,
         }
     }
 
@@ -192,6 +202,52 @@ impl Executor {
     /// has failed and is dropped, or is dropped.
     #[allow(unsafe_code, reason = "buffers of a call are raw memory until it is done")]
     pub unsafe fn submit(&mut self, call: Call, track: Track) -> Result<(), Error> {
+        if self.is_short(&call, track) {
+            let Call { prepared, input, output, digest } = call;
+            let chunks = prepared.plan.shape.scratch;
+            if chunks > 0 {
+                self.machine.scratch(0, prepared.lanes[0].scratch_bytes(chunks))?;
+            }
+            self.machine.begin(0, digest);
+            self.running = 1;
+            self.short = Some(ShortRun { prepared, input, output, digest, at: 0 });
+            return Ok(());
+        }
+        self.lengthen();
+        // SAFETY: this function's contract.
+        unsafe { self.submit_run(call, track, 0) }
+    }
+
+    /// Whether a call can be run as a short one: it is alone, and has been prepared so.
+    #[inline]
+    fn is_short(&self, call: &Call, track: Track) -> bool {
+        let is_host = |memory: Memory| memory.space == Space::Host;
+        self.running == 0
+            && track == Track::Collective
+            && call.prepared.short.is_some()
+            && is_host(call.input)
+            && is_host(call.output)
+    }
+
+    /// Has a short call that is under way go on as any other.
+    fn lengthen(&mut self) {
+        let Some(ShortRun { prepared, input, output, digest, at }) = self.short.take() else {
+            return;
+        };
+        self.running = 0;
+        let call = Call { prepared, input, output, digest };
+        // SAFETY: whoever submitted the short call promised this for it.
+        #[allow(unsafe_code, reason = "the call was submitted before")]
+        let submitted = unsafe { self.submit_run(call, Track::Collective, at) };
+        submitted.expect("what a short call needs was there when it began");
+    }
+
+    /// Puts a call in its lanes, at a step that it has reached.
+    ///
+    /// # Safety
+    /// As [`Executor::submit`].
+    #[allow(unsafe_code, reason = "buffers of a call are raw memory until it is done")]
+    unsafe fn submit_run(&mut self, call: Call, track: Track, at: usize) -> Result<(), Error> {
         let prepared = call.prepared;
         if track == Track::Collective {
             let chunks = prepared.plan.shape.scratch;
@@ -214,14 +270,14 @@ impl Executor {
         let in_place = call.input.overlaps(call.output);
         let state = CallState { prepared, input, output, in_place, digest: call.digest, queue };
         for index in 1..lanes {
-            self.start(state.clone(), index, track);
+            self.start(state.clone(), index, track, 0);
         }
-        self.start(state, 0, track);
+        self.start(state, 0, track, at);
         Ok(())
     }
 
     /// Puts a call behind the others of one lane.
-    fn start(&mut self, state: CallState, index: usize, track: Track) {
+    fn start(&mut self, state: CallState, index: usize, track: Track, at: usize) {
         self.next_run += 1;
         let message_lane = self.lanes.len();
         let (lane, runs) = match track {
@@ -229,7 +285,9 @@ impl Executor {
             Track::To(peer) => (message_lane, self.to.entry(peer.0).or_default()),
             Track::From(peer) => (message_lane, self.from.entry(peer.0).or_default()),
         };
-        runs.push_back(Run::new(state, index, lane, self.next_run));
+        let mut run = Run::new(state, index, lane, self.next_run);
+        run.at = at;
+        runs.push_back(run);
     }
 
     /// Finds the region of some memory, or makes one that ends with the calls under way.
@@ -292,7 +350,29 @@ impl Executor {
     ///
     /// # Errors
     /// After an error the executor is of no use any more.
+    #[inline]
     pub fn poll(&mut self) -> Result<bool, Error> {
+        if let Some(short) = &mut self.short {
+            let (moved, outcome) = short.poll(&mut self.machine)?;
+            match outcome {
+                Outcome::Done => {
+                    self.short = None;
+                    self.running = 0;
+                    return Ok(true);
+                }
+                Outcome::Wait => {
+                    // Coherent peers get further without the transport: it is asked for news of them now and then.
+                    self.waits = self.waits.wrapping_add(1);
+                    let ask = !moved && self.waits.is_multiple_of(WAITS);
+                    return if ask { self.machine.poll() } else { Ok(moved) };
+                }
+                Outcome::General => self.lengthen(),
+            }
+        }
+        self.poll_runs()
+    }
+
+    fn poll_runs(&mut self) -> Result<bool, Error> {
         let mut moved = self.machine.poll()?;
         if self.running == 0 {
             return Ok(moved);
@@ -300,10 +380,12 @@ impl Executor {
         for runs in &mut self.lanes {
             moved |= advance(runs, &mut self.machine, &mut self.running)?;
         }
-        for runs in self.to.values_mut().chain(self.from.values_mut()) {
-            moved |= advance(runs, &mut self.machine, &mut self.running)?;
+        if !self.to.is_empty() || !self.from.is_empty() {
+            for runs in self.to.values_mut().chain(self.from.values_mut()) {
+                moved |= advance(runs, &mut self.machine, &mut self.running)?;
+            }
         }
-        if self.running == 0 {
+        if self.running == 0 && !self.passing.is_empty() {
             for region in self.passing.drain(..) {
                 self.machine.net.release(region);
             }
@@ -327,12 +409,13 @@ impl Executor {
         let lanes = self.lanes.iter().enumerate();
         let messages =
             self.to.values().chain(self.from.values()).map(|runs| (self.lanes.len(), runs));
-        lanes.chain(messages).filter_map(|(lane, runs)| {
+        let runs = lanes.chain(messages).filter_map(|(lane, runs)| {
             let (digest, pass, at, step) = runs.front()?.position();
             let lane = u16::try_from(lane).expect("lanes are counted in 16 bits");
             let at = u32::try_from(at).expect("steps are counted in 32 bits");
             Some(Waiting { digest, lane, pass, at, step })
-        })
+        });
+        self.short.iter().map(ShortRun::waiting).chain(runs)
     }
 
     /// The flight recorders, lane by lane; the last is that of messages.

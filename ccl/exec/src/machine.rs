@@ -3,13 +3,13 @@
 use std::ops::Range;
 
 use dure_device::{Memory, Queue, Space, Work};
-use dure_transport::{Card, Event, Region, Span, Token, Transport};
+use dure_transport::{Card, Event as News, Peer, Put, Region, Span, Token, Transport};
 
 use crate::Error;
 use crate::clock::Clock;
 use crate::link::{Link, Settings};
-use crate::recorder::Recorder;
-use crate::slot::{self, Place};
+use crate::recorder::{Event, Recorder};
+use crate::slot::{self, Kind, Place};
 
 /// The region that some memory is part of.
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +58,7 @@ pub(crate) struct Machine {
     pub(crate) settings: Settings,
     addresses: Box<[Card]>,
     /// By rank of the peer; `None` where no call needed it yet.
-    links: Box<[Option<Box<Link>>]>,
+    pub(crate) links: Box<[Option<Box<Link>>]>,
     pub(crate) queues: Vec<(Space, Box<dyn Queue>)>,
     /// The queue of the host, whose work is done when it was submitted.
     pub(crate) host: usize,
@@ -70,7 +70,7 @@ pub(crate) struct Machine {
     /// Links and lanes whose credits could not be given back yet.
     owed: Vec<(u32, usize, bool)>,
     next_token: u64,
-    events: Vec<Event>,
+    events: Vec<News>,
     pub(crate) recorders: Vec<Recorder>,
     /// Room for the segments of the current step.
     pub(crate) segments: Vec<Range<u64>>,
@@ -107,27 +107,20 @@ impl Machine {
         }
     }
 
+    /// Notes that a call begins on a lane.
+    #[inline]
+    pub(crate) fn begin(&mut self, lane: usize, call: u32) {
+        let event = Event { call, step: Event::BEGIN, peer: u32::MAX, ..Event::default() };
+        self.recorders[lane].record(event);
+    }
+
     /// Lets the transport move, and handles what happened. True when something did.
     pub(crate) fn poll(&mut self) -> Result<bool, Error> {
-        let mut events = std::mem::take(&mut self.events);
-        self.net.poll(&mut events);
-        let moved = !events.is_empty();
-        for event in events.drain(..) {
-            match event {
-                Event::Up { peer, hello } => {
-                    let (link, net) = self.link_and_net(peer.0);
-                    link.up(net, &hello)?;
-                    link.tell_reads(net);
-                }
-                Event::Lost { peer, error } => {
-                    if let Some(link) = &mut self.links[peer.0 as usize] {
-                        link.lose(error);
-                    }
-                }
-                Event::Sent(token) => self.release(token),
-            }
+        self.net.poll(&mut self.events);
+        let mut moved = !self.events.is_empty();
+        if moved {
+            self.attend()?;
         }
-        self.events = events;
         if !self.owed.is_empty() {
             let mut owed = std::mem::take(&mut self.owed);
             owed.retain(|(peer, lane, now)| {
@@ -136,8 +129,32 @@ impl Machine {
             });
             self.owed = owed;
         }
-        let moved = self.settle()? || moved;
+        if !self.held.is_empty() {
+            moved |= self.settle()?;
+        }
         Ok(moved)
+    }
+
+    /// Handles what the transport said.
+    fn attend(&mut self) -> Result<(), Error> {
+        let mut events = std::mem::take(&mut self.events);
+        for event in events.drain(..) {
+            match event {
+                News::Up { peer, hello } => {
+                    let (link, net) = self.link_and_net(peer.0);
+                    link.up(net, &hello)?;
+                    link.tell_reads(net);
+                }
+                News::Lost { peer, error } => {
+                    if let Some(link) = &mut self.links[peer.0 as usize] {
+                        link.lose(error);
+                    }
+                }
+                News::Sent(token) => self.release(token),
+            }
+        }
+        self.events = events;
+        Ok(())
     }
 
     /// Forgets the sources that peers have read. True when there were some.
@@ -177,6 +194,37 @@ impl Machine {
     pub(crate) fn link_and_net(&mut self, peer: u32) -> (&mut Link, &mut dyn Transport) {
         let link = self.links[peer as usize].as_deref_mut();
         (link.expect("a run connects to its peers when it starts"), &mut *self.net)
+    }
+
+    /// Publishes a message to a coherent peer, given its slot, its bytes, the digest of its call, and where the bytes are;
+    /// the number of its slot, or `None` when the transport is full.
+    #[inline]
+    #[allow(unsafe_code, reason = "writes into the peer's slot")]
+    pub(crate) fn publish(
+        &mut self,
+        to: u32,
+        lane: usize,
+        (slot, bytes, digest, kind): (Memory, u64, u32, Kind),
+    ) -> Option<u64> {
+        let token = self.next_token();
+        let (link, net) = self.link_and_net(to);
+        let bytes = u32::try_from(bytes).expect("a message fits a slot");
+        let header = link.header(lane, digest, bytes, kind);
+        // SAFETY: the slot is free, and a window on it is alive as long as the link. Should the bell not ring this time,
+        // the same is written again.
+        unsafe { slot::publish(slot, header) };
+        let put = Put {
+            to: Peer(to),
+            flow: link.flow(lane),
+            head: &[],
+            body: &[],
+            into: None,
+            at: 0,
+            signal: Some(link.data_signal(lane)),
+            token,
+        };
+        net.put(&put).ok()?;
+        Some(link.sent(lane, true))
     }
 
     /// The slot of the next message of a peer was read, or its message landed elsewhere. The peer gets the slot back

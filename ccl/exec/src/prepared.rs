@@ -17,8 +17,8 @@ pub struct Prepared {
     pub(crate) plan: Arc<Plan>,
     /// The geometry of each of the plan's lanes.
     pub(crate) lanes: Box<[Geometry]>,
-    /// The steps of each lane whose bytes are known by now; empty where a lane has several passes.
-    pub(crate) short: Box<[Box<[Option<Short>]>]>,
+    /// The steps, if they are those of a short call.
+    pub(crate) short: Option<Box<[Short]>>,
     pub(crate) dtype: Dtype,
     pub(crate) combine: Combine,
 }
@@ -40,9 +40,10 @@ impl Prepared {
             |lane| Geometry::new(layouts.clone(), plan.shape, settings.slot_bytes, lane, lanes);
         let lanes = (0..lanes).map(geometry).collect::<Result<Box<[_]>, _>>()?;
         let longest = settings.reading_bytes.min(settings.slot_bytes);
-        let short = plan.lanes.iter().zip(&lanes);
-        let short =
-            short.map(|(lane, geometry)| Short::of(&lane.steps, geometry, longest)).collect();
+        let short = match (&plan.lanes[..], &lanes[..]) {
+            ([lane], [geometry]) => Short::all(&lane.steps, geometry, longest),
+            _ => None,
+        };
         Ok(Self { plan, lanes, short, dtype, combine })
     }
 }

@@ -13,7 +13,6 @@ use crate::machine::{Cover, Machine, Until};
 use crate::plan::LanePlan;
 use crate::prepared::Prepared;
 use crate::recorder::Event;
-use crate::short::Short;
 use crate::slot::{Kind, LINE};
 
 /// Whether a run got further.
@@ -157,19 +156,18 @@ impl Run {
                 self.pass += 1;
                 continue;
             };
-            let short = self.known_step().filter(|_| self.working.is_none());
-            let done = match short {
-                Some(short) => self.short(machine, short)?,
-                None => None,
-            };
-            let bytes = match (done, short) {
-                (Some(false), _) => return Ok(progress),
-                (Some(true), Some(short)) => short.bytes(),
-                _ if !self.step(machine, &step)? => return Ok(progress),
-                _ => machine.segments.iter().map(|s| s.end - s.start).sum(),
-            };
+            if !self.step(machine, &step)? {
+                return Ok(progress);
+            }
             progress = Progress::Moved;
-            self.record(machine, &step, bytes);
+            let bytes = machine.segments.iter().map(|s| s.end - s.start).sum();
+            let peer = match step {
+                Step::Send { to: peer, .. }
+                | Step::Recv { from: peer, .. }
+                | Step::RecvReduce { from: peer, .. } => peer.0,
+                Step::Copy { .. } | Step::Reduce { .. } => u32::MAX,
+            };
+            self.record(machine, self.at, peer, bytes);
             self.at += 1;
         }
         if machine.holds(self.id) || !self.ungranted.is_empty() {
@@ -183,21 +181,9 @@ impl Run {
         Ok(Progress::Done)
     }
 
-    /// The current step, if its bytes were worked out beforehand.
-    #[inline]
-    fn known_step(&self) -> Option<Short> {
-        self.call.prepared.short[self.plan_lane].get(self.at).copied().flatten()
-    }
-
-    #[inline]
-    fn record(&self, machine: &mut Machine, step: &Step, bytes: u64) {
-        let peer = match step {
-            Step::Send { to: peer, .. }
-            | Step::Recv { from: peer, .. }
-            | Step::RecvReduce { from: peer, .. } => peer.0,
-            Step::Copy { .. } | Step::Reduce { .. } => u32::MAX,
-        };
-        let step = u32::try_from(self.at).expect("a plan has fewer steps than 32 bits count");
+    /// Notes that a step was done.
+    fn record(&self, machine: &mut Machine, at: usize, peer: u32, bytes: u64) {
+        let step = u32::try_from(at).expect("a plan has fewer steps than 32 bits count");
         let event = Event { nanos: 0, call: self.call.digest, pass: self.pass, step, peer, bytes };
         machine.recorders[self.lane].record(event);
     }
@@ -205,13 +191,9 @@ impl Run {
     /// Connects to the peers, and sees which edges carry messages that are long enough to land directly.
     fn start(&mut self, machine: &mut Machine) -> Result<(), Error> {
         self.started = true;
-        let begin = Event {
-            call: self.call.digest,
-            step: Event::BEGIN,
-            peer: u32::MAX,
-            ..Event::default()
-        };
-        machine.recorders[self.lane].record(begin);
+        if self.at == 0 {
+            machine.begin(self.lane, self.call.digest);
+        }
         for at in 0..self.steps().peers.len() {
             let used = self.steps().peers[at];
             machine.connect(used.peer)?;

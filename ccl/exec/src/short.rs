@@ -1,20 +1,26 @@
-//! Short messages between coherent peers: the latency of a small call is the sum of what its steps cost here.
+//! Short calls between coherent peers: their latency is the sum of what their steps cost here.
 //!
-//! Where a call has one pass, the bytes of each step are worked out when it is prepared. A step on one run of host memory
-//! is then a copy or a reduction between that and a slot, and a store. Everything else, and whatever is not as it should
-//! be, is left to the general way ([`crate::work`]), which does the same at more length.
+//! Where a call has one pass and one lane, the bytes of each step are worked out when it is prepared. If each step is on
+//! one run of host memory, and no message is so long that it would stay where it is, then a step is a copy or a reduction
+//! between that and a slot, and a store. Whatever is not as it should be is left to the general way ([`crate::run`]),
+//! which does the same at more length, and takes over at the step where it happened.
+
+use std::sync::Arc;
 
 use dure_device::{Memory, Work};
-use dure_plan::{Buf, Chunks, Step};
+use dure_plan::{Buf, Chunks, Sources, Step};
 
-use crate::Error;
 use crate::geometry::Geometry;
 use crate::machine::Machine;
-use crate::run::Run;
+use crate::prepared::Prepared;
+use crate::recorder::Event;
 use crate::slot::{Kind, LINE, PAYLOAD};
+use crate::{Error, Waiting};
 
 /// Plans with more steps are not for small calls.
 const MOST_STEPS: usize = 1024;
+/// A short call is on the first lane.
+const LANE: usize = 0;
 
 /// A run of bytes of one buffer.
 #[derive(Clone, Copy, Debug)]
@@ -24,124 +30,227 @@ pub(crate) struct Piece {
     len: usize,
 }
 
-/// A send or a receive of one run of bytes.
-#[derive(Clone, Copy, Debug)]
+/// A step on runs of bytes.
+#[derive(Debug)]
 pub(crate) enum Short {
     Send { to: u32, src: Piece },
     Recv { from: u32, with: Option<Piece>, dst: Piece },
+    Copy { src: Piece, dst: Piece },
+    Reduce { srcs: Box<[Piece]>, dst: Piece },
 }
 
 impl Short {
-    /// Those of a lane's steps that are short: at most `longest` bytes.
-    pub(crate) fn of(steps: &[Step], geometry: &Geometry, longest: u32) -> Box<[Option<Self>]> {
+    /// The steps of a lane, if all of them are short and no message has more than `longest` bytes.
+    pub(crate) fn all(steps: &[Step], geometry: &Geometry, longest: u32) -> Option<Box<[Self]>> {
         if geometry.passes() > 1 || steps.len() > MOST_STEPS {
-            return Box::default();
+            return None;
         }
+        steps.iter().map(|step| Self::of(step, geometry, longest)).collect()
+    }
+
+    fn of(step: &Step, geometry: &Geometry, longest: u32) -> Option<Self> {
         let piece = |chunks: Chunks| {
             let mut segments = Vec::new();
             geometry.segments(chunks, 0, &mut segments);
             let [segment] = &segments[..] else { return None };
-            let len = segment.end - segment.start;
             let bytes = |n: u64| usize::try_from(n).expect("a buffer fits the address space");
-            (len <= u64::from(longest)).then(|| Piece {
+            let len = bytes(segment.end - segment.start);
+            (len <= longest as usize).then(|| Piece {
                 buf: chunks.buf,
                 at: bytes(segment.start),
-                len: bytes(len),
+                len,
             })
         };
-        let short = |step: &Step| match *step {
-            Step::Send { to, src } => Some(Self::Send { to: to.0, src: piece(src)? }),
-            Step::Recv { from, dst } => {
-                Some(Self::Recv { from: from.0, with: None, dst: piece(dst)? })
-            }
+        Some(match *step {
+            Step::Send { to, src } => Self::Send { to: to.0, src: piece(src)? },
+            Step::Recv { from, dst } => Self::Recv { from: from.0, with: None, dst: piece(dst)? },
             Step::RecvReduce { from, with, dst } => {
-                Some(Self::Recv { from: from.0, with: Some(piece(with)?), dst: piece(dst)? })
+                Self::Recv { from: from.0, with: Some(piece(with)?), dst: piece(dst)? }
             }
-            Step::Copy { .. } | Step::Reduce { .. } => None,
-        };
-        steps.iter().map(short).collect()
+            Step::Copy { src, dst } => Self::Copy { src: piece(src)?, dst: piece(dst)? },
+            Step::Reduce { srcs: Sources { first, groups, at, own }, dst } => {
+                let source = |group: u32| {
+                    let first = first + group * own.len;
+                    piece(if group == at {
+                        own
+                    } else {
+                        Chunks { buf: Buf::Scratch, first, ..own }
+                    })
+                };
+                Self::Reduce {
+                    srcs: (0..groups).map(source).collect::<Option<_>>()?,
+                    dst: piece(dst)?,
+                }
+            }
+        })
     }
 
-    /// Bytes of the message.
-    pub(crate) fn bytes(&self) -> u64 {
+    /// The peer, if there is one, and the bytes, for the flight recorder.
+    #[inline]
+    fn noted(&self) -> (u32, u64) {
         match self {
-            Self::Send { src: piece, .. } | Self::Recv { dst: piece, .. } => piece.len as u64,
+            Self::Send { to: peer, src: piece } | Self::Recv { from: peer, dst: piece, .. } => {
+                (*peer, piece.len as u64)
+            }
+            Self::Copy { dst, .. } | Self::Reduce { dst, .. } => (u32::MAX, dst.len as u64),
         }
     }
 }
 
-impl Run {
-    /// Does the current step, if it is short: whether it is done. `None` when the general way must see to it.
+/// What became of a step, or of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Done,
+    /// A message has not arrived.
+    Wait,
+    /// The general way must see to it.
+    General,
+}
+
+/// A short call under way.
+#[derive(Debug)]
+pub(crate) struct ShortRun {
+    pub(crate) prepared: Arc<Prepared>,
+    pub(crate) input: Memory,
+    pub(crate) output: Memory,
+    pub(crate) digest: u32,
+    /// The current step.
+    pub(crate) at: usize,
+}
+
+impl ShortRun {
+    /// Goes as far as it can: whether it moved, and what it came to.
     ///
     /// # Errors
     /// As the general way.
-    pub(crate) fn short(&self, machine: &mut Machine, short: Short) -> Result<Option<bool>, Error> {
-        if self.call.queue != machine.host {
-            return Ok(None);
+    #[inline]
+    pub(crate) fn poll(&mut self, machine: &mut Machine) -> Result<(bool, Outcome), Error> {
+        let first = self.at;
+        let Some(steps) = &self.prepared.short else { return Ok((false, Outcome::General)) };
+        while let Some(step) = steps.get(self.at) {
+            let outcome = self.step(machine, step)?;
+            if outcome != Outcome::Done {
+                return Ok((self.at > first, outcome));
+            }
+            let (peer, bytes) = step.noted();
+            let at = u32::try_from(self.at).expect("a short plan has few steps");
+            let event = Event { nanos: 0, call: self.digest, pass: 0, step: at, peer, bytes };
+            machine.recorders[LANE].record(event);
+            self.at += 1;
         }
-        match short {
-            Short::Send { to, src } => self.send_short(machine, to, src),
-            Short::Recv { from, with, dst } => self.recv_short(machine, from, with, dst),
+        Ok((true, Outcome::Done))
+    }
+
+    /// What it waits for.
+    pub(crate) fn waiting(&self) -> Waiting {
+        let step = self.prepared.plan.lanes[LANE].steps.get(self.at).copied();
+        let at = u32::try_from(self.at).expect("a short plan has few steps");
+        Waiting { digest: self.digest, lane: 0, pass: 0, at, step }
+    }
+
+    #[inline]
+    fn step(&self, machine: &mut Machine, step: &Short) -> Result<Outcome, Error> {
+        match step {
+            Short::Send { to, src } => self.send(machine, *to, *src),
+            Short::Recv { from, with, dst } => self.recv(machine, *from, with.as_ref(), *dst),
+            Short::Copy { src, dst } => {
+                let (src, dst) = (self.piece(machine, *src), self.piece(machine, *dst));
+                if src != dst {
+                    self.submit(machine, &Work::copy(src, dst))?;
+                }
+                Ok(Outcome::Done)
+            }
+            Short::Reduce { srcs, dst } => {
+                let mut operands = std::mem::take(&mut machine.operands);
+                operands.clear();
+                operands.extend(srcs.iter().map(|src| self.piece(machine, *src)));
+                self.reduce(machine, &operands, *dst)?;
+                machine.operands = operands;
+                Ok(Outcome::Done)
+            }
         }
     }
 
-    fn send_short(
-        &self,
-        machine: &mut Machine,
-        to: u32,
-        src: Piece,
-    ) -> Result<Option<bool>, Error> {
-        let src = self.piece(machine, src);
-        let Some(slot) = machine.link(to).free_slot(self.lane) else { return Ok(None) };
+    #[inline]
+    fn send(&self, machine: &mut Machine, to: u32, src: Piece) -> Result<Outcome, Error> {
+        let link = machine.links[to as usize].as_deref();
+        let Some(slot) = link.and_then(|link| link.free_slot(LANE)) else {
+            return Ok(Outcome::General);
+        };
         let (at, kind) = if src.len <= LINE { (0, Kind::Line) } else { (PAYLOAD, Kind::Slot) };
-        self.submit(machine, &Work::copy(src, slot.part(at, src.len)))?;
-        let published = self.publish(machine, to, (slot, src.len as u64), kind);
+        let copy = Work::copy(self.piece(machine, src), slot.part(at, src.len));
+        self.submit(machine, &copy)?;
         // Should the bell not have rung, the general way does all of it again.
-        Ok(published.map(|_| true))
+        let message = (slot, src.len as u64, self.digest, kind);
+        let published = machine.publish(to, LANE, message);
+        Ok(published.map_or(Outcome::General, |_| Outcome::Done))
     }
 
-    fn recv_short(
+    #[inline]
+    fn recv(
         &self,
         machine: &mut Machine,
         from: u32,
-        with: Option<Piece>,
+        with: Option<&Piece>,
         dst: Piece,
-    ) -> Result<Option<bool>, Error> {
-        let link = machine.link(from);
-        let Some(slot) = link.arrived_slot(self.lane) else {
-            return Ok((link.is_coherent() && link.is_up()).then_some(false));
+    ) -> Result<Outcome, Error> {
+        let holds = machine.holds_any();
+        let Some(link) = machine.links[from as usize].as_deref_mut() else {
+            return Ok(Outcome::General);
         };
-        let (header, stamp) = (Machine::header(slot), link.next_stamp(self.lane));
-        let Some(header) = header.filter(|header| {
-            header.digest == self.call.digest
-                && header.stamp == stamp
-                && header.bytes as usize == dst.len
-        }) else {
-            return Ok(None);
+        let Some(slot) = link.arrived_slot(LANE) else {
+            let wait = link.is_coherent() && link.is_up();
+            return Ok(if wait { Outcome::Wait } else { Outcome::General });
         };
-        let message = match header.kind {
-            Kind::Line if dst.len <= LINE => slot.part(0, dst.len),
-            Kind::Slot => slot.part(PAYLOAD, dst.len),
-            Kind::Line | Kind::Region | Kind::Address => return Ok(None),
-        };
-        if machine.holds_any() {
-            return Ok(None);
-        }
-        machine.link(from).hear_of_freed(self.lane, header.freed);
-        let dst = self.piece(machine, dst);
-        match with {
-            None => self.submit(machine, &Work::copy(message, dst))?,
-            Some(with) => {
-                let srcs = [self.piece(machine, with), message];
-                let (dtype, by) = (self.call.prepared.dtype, &self.call.prepared.combine);
-                self.submit(machine, &Work::reduce(&srcs, dst, dtype, by))?
+        let header = Machine::header(slot).filter(|header| {
+            header.digest == self.digest && header.bytes as usize == dst.len && !holds
+        });
+        let (message, freed) = match header {
+            Some(header) if header.kind == Kind::Line && dst.len <= LINE => {
+                (slot.part(0, dst.len), header.freed)
             }
+            Some(header) if header.kind == Kind::Slot => {
+                (slot.part(PAYLOAD, dst.len), header.freed)
+            }
+            _ => return Ok(Outcome::General),
         };
-        machine.take(from, self.lane, true, false);
-        Ok(Some(true))
+        link.hear_of_freed(LANE, freed);
+        match with {
+            None => {
+                let dst = self.piece(machine, dst);
+                self.submit(machine, &Work::copy(message, dst))?;
+            }
+            Some(with) => {
+                let with = self.piece(machine, *with);
+                self.reduce(machine, &[with, message], dst)?;
+            }
+        }
+        machine.take(from, LANE, true, false);
+        Ok(Outcome::Done)
     }
 
+    #[inline]
+    fn reduce(&self, machine: &mut Machine, srcs: &[Memory], dst: Piece) -> Result<(), Error> {
+        let dst = self.piece(machine, dst);
+        let (dtype, by) = (self.prepared.dtype, &self.prepared.combine);
+        self.submit(machine, &Work::reduce(srcs, dst, dtype, by))
+    }
+
+    #[inline]
     fn piece(&self, machine: &Machine, piece: Piece) -> Memory {
-        self.buffer(machine, piece.buf).memory.part(piece.at, piece.len)
+        let whole = match piece.buf {
+            Buf::Input => self.input,
+            Buf::Output => self.output,
+            Buf::Scratch => machine.scratch[LANE].map_or(Memory::EMPTY, |scratch| scratch.memory),
+        };
+        whole.part(piece.at, piece.len)
+    }
+
+    /// Has the host do some work: it is done when this returns.
+    #[inline]
+    #[allow(unsafe_code, reason = "the one place where a short call gives work to a device")]
+    fn submit(&self, machine: &mut Machine, work: &Work<'_>) -> Result<(), Error> {
+        // SAFETY: as for a run: the buffers are the call's until it is done, slots and scratch are this lane's alone.
+        unsafe { machine.submit(machine.host, work) }.map(|_| ())
     }
 }

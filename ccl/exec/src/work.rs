@@ -162,6 +162,7 @@ impl Run {
         })
     }
 
+    #[inline]
     pub(crate) fn buffer(&self, machine: &Machine, buf: Buf) -> Buffer {
         match buf {
             Buf::Input => self.call.input,
