@@ -87,15 +87,18 @@ impl Unit for Avx2 {
             _mm256_or_si256(_mm256_and_si256(mask, yes), _mm256_andnot_si256(mask, no))
         }
         fn add8(a: __m256i, b: __m256i) -> __m256i { _mm256_add_epi8(a, b) }
+        fn max8(a: __m256i, b: __m256i) -> __m256i { _mm256_max_epu8(a, b) }
+        fn add16(a: __m256i, b: __m256i) -> __m256i { _mm256_add_epi16(a, b) }
+        fn min16(a: __m256i, b: __m256i) -> __m256i { _mm256_min_epu16(a, b) }
         fn add32(a: __m256i, b: __m256i) -> __m256i { _mm256_add_epi32(a, b) }
         fn max32(a: __m256i, b: __m256i) -> __m256i { _mm256_max_epi32(a, b) }
-        fn left16(a: __m256i, by: i32) -> __m256i { _mm256_sll_epi16(a, _mm_cvtsi32_si128(by)) }
-        fn right16(a: __m256i, by: i32) -> __m256i { _mm256_srl_epi16(a, _mm_cvtsi32_si128(by)) }
-        fn signed_right16(a: __m256i, by: i32) -> __m256i {
-            _mm256_sra_epi16(a, _mm_cvtsi32_si128(by))
+        fn left16(a: __m256i, by: u32) -> __m256i { _mm256_sll_epi16(a, _mm_cvtsi32_si128(by.cast_signed())) }
+        fn right16(a: __m256i, by: u32) -> __m256i { _mm256_srl_epi16(a, _mm_cvtsi32_si128(by.cast_signed())) }
+        fn signed_right16(a: __m256i, by: u32) -> __m256i {
+            _mm256_sra_epi16(a, _mm_cvtsi32_si128(by.cast_signed()))
         }
-        fn left32(a: __m256i, by: i32) -> __m256i { _mm256_sll_epi32(a, _mm_cvtsi32_si128(by)) }
-        fn right32(a: __m256i, by: i32) -> __m256i { _mm256_srl_epi32(a, _mm_cvtsi32_si128(by)) }
+        fn left32(a: __m256i, by: u32) -> __m256i { _mm256_sll_epi32(a, _mm_cvtsi32_si128(by.cast_signed())) }
+        fn right32(a: __m256i, by: u32) -> __m256i { _mm256_srl_epi32(a, _mm_cvtsi32_si128(by.cast_signed())) }
         fn where_negative8(test: __m256i, yes: __m256i, no: __m256i) -> __m256i {
             _mm256_blendv_epi8(no, yes, test)
         }

@@ -5,21 +5,18 @@
 use std::arch::x86_64::*;
 use std::marker::PhantomData;
 
-use super::unit::{Unit, instructions};
+use super::format::HalfArithmetic;
+use super::unit::{self, Unit, instructions};
 
 /// The unit, with an extension or without.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::host) struct Avx512<Extension = ()>(PhantomData<Extension>);
+pub(in crate::host) struct Avx512<E = Alone>(PhantomData<E>);
 
-/// The extension AVX512-BF16.
+/// No extension.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::host) struct WithBf16;
+pub(in crate::host) struct Alone;
 
-/// The extension AVX512-FP16.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::host) struct WithFp16;
-
-impl<Extension> Avx512<Extension> {
+impl<E> Avx512<E> {
     /// # Safety
     /// The CPU has the unit and the extension.
     #[inline(always)]
@@ -28,13 +25,36 @@ impl<Extension> Avx512<Extension> {
     }
 }
 
+/// Instructions for what the unit alone needs several for: methods of a [`Unit`].
+pub(in crate::host) trait Extension: Copy {
+    /// [`Unit::join_half`].
+    #[inline(always)]
+    fn join_half<O: HalfArithmetic>(u: Avx512<Self>, a: __m512i, b: __m512i) -> __m512i {
+        unit::join_half::<_, O>(u, a, b)
+    }
+
+    /// [`Unit::clamp_half`].
+    #[inline(always)]
+    fn clamp_half(u: Avx512<Self>, halves: __m512i, largest: u16) -> __m512i {
+        unit::clamp_half(u, halves, largest)
+    }
+
+    /// [`Unit::narrow_bf16`].
+    #[inline(always)]
+    fn narrow_bf16(u: Avx512<Self>, floats: [__m512; 2]) -> __m512i {
+        unit::narrow_bf16(u, floats)
+    }
+}
+
+impl Extension for Alone {}
+
 /// The mask of the first `len` bytes.
 #[inline(always)]
 const fn first(len: usize) -> __mmask64 {
     u64::MAX >> (64 - len)
 }
 
-impl<Extension: Copy> Unit for Avx512<Extension> {
+impl<E: Extension> Unit for Avx512<E> {
     type Bits = __m512i;
     type Floats = __m512;
     const BYTES: usize = 64;
@@ -63,6 +83,21 @@ impl<Extension: Copy> Unit for Avx512<Extension> {
         unsafe { _mm512_mask_storeu_epi8(to.cast(), first(len), bits) };
     }
 
+    #[inline(always)]
+    fn join_half<O: HalfArithmetic>(self, a: __m512i, b: __m512i) -> __m512i {
+        E::join_half::<O>(self, a, b)
+    }
+
+    #[inline(always)]
+    fn clamp_half(self, halves: __m512i, largest: u16) -> __m512i {
+        E::clamp_half(self, halves, largest)
+    }
+
+    #[inline(always)]
+    fn narrow_bf16(self, floats: [__m512; 2]) -> __m512i {
+        E::narrow_bf16(self, floats)
+    }
+
     instructions! {
         "avx512f,avx512bw,avx512vl,avx512dq";
         fn splat(value: u32) -> __m512i { _mm512_set1_epi32(value.cast_signed()) }
@@ -74,15 +109,18 @@ impl<Extension: Copy> Unit for Avx512<Extension> {
             _mm512_ternarylogic_epi32::<0xca>(mask, yes, no)
         }
         fn add8(a: __m512i, b: __m512i) -> __m512i { _mm512_add_epi8(a, b) }
+        fn max8(a: __m512i, b: __m512i) -> __m512i { _mm512_max_epu8(a, b) }
+        fn add16(a: __m512i, b: __m512i) -> __m512i { _mm512_add_epi16(a, b) }
+        fn min16(a: __m512i, b: __m512i) -> __m512i { _mm512_min_epu16(a, b) }
         fn add32(a: __m512i, b: __m512i) -> __m512i { _mm512_add_epi32(a, b) }
         fn max32(a: __m512i, b: __m512i) -> __m512i { _mm512_max_epi32(a, b) }
-        fn left16(a: __m512i, by: i32) -> __m512i { _mm512_sll_epi16(a, _mm_cvtsi32_si128(by)) }
-        fn right16(a: __m512i, by: i32) -> __m512i { _mm512_srl_epi16(a, _mm_cvtsi32_si128(by)) }
-        fn signed_right16(a: __m512i, by: i32) -> __m512i {
-            _mm512_sra_epi16(a, _mm_cvtsi32_si128(by))
+        fn left16(a: __m512i, by: u32) -> __m512i { _mm512_sll_epi16(a, _mm_cvtsi32_si128(by.cast_signed())) }
+        fn right16(a: __m512i, by: u32) -> __m512i { _mm512_srl_epi16(a, _mm_cvtsi32_si128(by.cast_signed())) }
+        fn signed_right16(a: __m512i, by: u32) -> __m512i {
+            _mm512_sra_epi16(a, _mm_cvtsi32_si128(by.cast_signed()))
         }
-        fn left32(a: __m512i, by: i32) -> __m512i { _mm512_sll_epi32(a, _mm_cvtsi32_si128(by)) }
-        fn right32(a: __m512i, by: i32) -> __m512i { _mm512_srl_epi32(a, _mm_cvtsi32_si128(by)) }
+        fn left32(a: __m512i, by: u32) -> __m512i { _mm512_sll_epi32(a, _mm_cvtsi32_si128(by.cast_signed())) }
+        fn right32(a: __m512i, by: u32) -> __m512i { _mm512_srl_epi32(a, _mm_cvtsi32_si128(by.cast_signed())) }
         fn where_negative8(test: __m512i, yes: __m512i, no: __m512i) -> __m512i {
             _mm512_mask_mov_epi8(no, _mm512_movepi8_mask(test), yes)
         }

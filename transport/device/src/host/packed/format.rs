@@ -6,29 +6,32 @@
 //! `small.rs`, subnormal numbers do not depend on the caller's treatment of them: the conversions of binary16 ignore
 //! it.
 
-use std::arch::x86_64::__m512h;
+use std::arch::x86_64::{
+    __m512i, _mm512_add_ph, _mm512_castph_si512, _mm512_castsi512_ph, _mm512_mul_ph,
+};
 
 use super::super::ops::{Prod, Sum};
-use super::avx512::{Avx512, WithFp16};
+use super::avx512::Avx512;
+use super::extension::WithFp16;
 use super::unit::Unit;
-use crate::small::NAN_F32;
+use crate::{Bf16, F8E4M3, F8E5M2, F16};
 
 /// How the elements of a type lie in a vector, and what they are as `f32`.
 pub(in crate::host) trait Packed<U: Unit> {
     /// The elements of one vector, as `f32`, in an order of the type's choice.
     type Wide: Wide<U>;
 
-    /// The values, exactly.
+    /// What [`Packed::widen`] multiplies the values by, a power of two.
+    const SCALE: f32 = 1.0;
+
+    /// The values, exactly, times [`Packed::SCALE`].
     fn widen(u: U, bits: U::Bits) -> Self::Wide;
 
-    /// Rounds. NaN becomes the canonical NaN.
+    /// Rounds values times [`Packed::SCALE`]. NaN becomes the canonical NaN.
     fn narrow(u: U, values: Self::Wide) -> U::Bits;
 
     /// `a op b`, rounded once.
-    #[inline(always)]
-    fn join<O: HalfArithmetic>(u: U, a: U::Bits, b: U::Bits) -> U::Bits {
-        Self::narrow(u, Self::Wide::join::<O>(u, Self::widen(u, a), Self::widen(u, b)))
-    }
+    fn join<O: HalfArithmetic>(u: U, a: U::Bits, b: U::Bits) -> U::Bits;
 }
 
 /// The floats of one vector of a small type.
@@ -80,12 +83,12 @@ pub(in crate::host) trait Arithmetic {
     fn apply<U: Unit>(u: U, a: U::Floats, b: U::Floats) -> U::Floats;
 }
 
-/// An operation that is the same in binary16.
+/// An [`Arithmetic`] that can be done in binary16 too.
 pub(in crate::host) trait HalfArithmetic: Arithmetic {
-    /// `a op b`.
-    fn apply_half(u: Avx512<WithFp16>, a: __m512h, b: __m512h) -> __m512h;
-    /// `a op b` times [`SCALED`], of `a` and `b` times [`SCALED`].
-    fn apply_half_scaled(u: Avx512<WithFp16>, a: __m512h, b: __m512h) -> __m512h;
+    /// Whether `a` and `b` times a power of two give the result times that.
+    const LINEAR: bool;
+    /// `a op b` of words that are binary16.
+    fn apply_half(u: Avx512<WithFp16>, a: __m512i, b: __m512i) -> __m512i;
 }
 
 /// Division, for scaling.
@@ -112,9 +115,31 @@ impl Arithmetic for Quotient {
     }
 }
 
-/// bfloat16: the upper half of an `f32`.
-pub(in crate::host) struct Bf16;
+/// Sum and product in binary16.
+macro_rules! half_arithmetic {
+    ($op:ty, $linear:literal, $instruction:ident) => {
+        impl HalfArithmetic for $op {
+            const LINEAR: bool = $linear;
 
+            #[inline(always)]
+            fn apply_half(_: Avx512<WithFp16>, a: __m512i, b: __m512i) -> __m512i {
+                #[inline]
+                #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512fp16")]
+                fn apply(a: __m512i, b: __m512i) -> __m512i {
+                    let c = $instruction(_mm512_castsi512_ph(a), _mm512_castsi512_ph(b));
+                    _mm512_castph_si512(c)
+                }
+                // SAFETY: the unit proves that the CPU has the instructions.
+                unsafe { apply(a, b) }
+            }
+        }
+    };
+}
+
+half_arithmetic!(Sum, true, _mm512_add_ph);
+half_arithmetic!(Prod, false, _mm512_mul_ph);
+
+/// The upper half of an `f32`.
 impl<U: Unit> Packed<U> for Bf16 {
     type Wide = Two<U>;
 
@@ -124,23 +149,15 @@ impl<U: Unit> Packed<U> for Bf16 {
     }
 
     #[inline(always)]
-    fn narrow(u: U, [even, odd]: Two<U>) -> U::Bits {
-        let even = u.right32(round_bf16(u, even), 16);
-        u.select(u.splat(0xffff_0000), round_bf16(u, odd), even)
+    fn narrow(u: U, values: Two<U>) -> U::Bits {
+        u.narrow_bf16(values)
+    }
+
+    #[inline(always)]
+    fn join<O: HalfArithmetic>(u: U, a: U::Bits, b: U::Bits) -> U::Bits {
+        u.narrow_bf16(Wide::join::<O>(u, Self::widen(u, a), Self::widen(u, b)))
     }
 }
-
-/// Floats whose upper halves are the bfloat16 nearest to `x`.
-#[inline(always)]
-fn round_bf16<U: Unit>(u: U, x: U::Floats) -> U::Bits {
-    let bits = u.bits_of(x);
-    let odd = u.and(u.right32(bits, 16), u.splat(1));
-    let rounded = u.add32(u.add32(bits, u.splat(0x7fff)), odd);
-    u.where_nan(x, u.splat(NAN_F32), rounded)
-}
-
-/// binary16.
-pub(in crate::host) struct F16;
 
 impl<U: Unit> Packed<U> for F16 {
     type Wide = Two<U>;
@@ -151,59 +168,73 @@ impl<U: Unit> Packed<U> for F16 {
     }
 
     #[inline(always)]
-    fn narrow(u: U, [low, high]: Two<U>) -> U::Bits {
-        u.narrow_half([canonical(u, low), canonical(u, high)])
+    fn narrow(u: U, values: Two<U>) -> U::Bits {
+        canonical_half(u, u.narrow_half(values))
+    }
+
+    #[inline(always)]
+    fn join<O: HalfArithmetic>(u: U, a: U::Bits, b: U::Bits) -> U::Bits {
+        canonical_half(u, u.join_half::<O>(a, b))
     }
 }
 
-/// `x` with every NaN the canonical one.
+/// Words that are binary16, with every NaN the canonical one.
 #[inline(always)]
-fn canonical<U: Unit>(u: U, x: U::Floats) -> U::Floats {
-    u.floats_of(u.where_nan(x, u.splat(NAN_F32), u.bits_of(x)))
+fn canonical_half<U: Unit>(u: U, halves: U::Bits) -> U::Bits {
+    let (magnitude, nan) = (u.and(halves, u.splat16(0x7fff)), u.splat16(0x7fff));
+    u.where_above16(magnitude, u.splat16(0x7c00), nan, halves)
 }
 
-/// E5M2: the upper half of a binary16.
-pub(in crate::host) struct E5M2;
-
 /// The upper half of each word.
-pub(super) const UPPER: u32 = 0xff00_ff00;
+const UPPER: u32 = 0xff00_ff00;
 
-/// The canonical NaN of both 8-bit formats.
-pub(super) const NAN8: u32 = 0x7f7f_7f7f;
+/// The canonical NaN of both 8-bit formats; all bits but the signs.
+const NAN8: u32 = 0x7f7f_7f7f;
 
-impl<U: Unit> Packed<U> for E5M2 {
+/// The upper half of a binary16.
+impl<U: Unit> Packed<U> for F8E5M2 {
     type Wide = Four<U>;
 
     #[inline(always)]
     fn widen(u: U, bits: U::Bits) -> Four<U> {
-        let odd = u.widen_half(u.and(bits, u.splat(UPPER)));
-        Four { even: u.widen_half(u.left16(bits, 8)), odd }
+        let [even, odd] = halves_e5m2(u, bits);
+        Four { even: u.widen_half(even), odd: u.widen_half(odd) }
     }
 
     #[inline(always)]
     fn narrow(u: U, Four { even, odd }: Four<U>) -> U::Bits {
-        finish_e5m2(u, to_halves(u, even, &E5M2_ROUNDING), to_halves(u, odd, &E5M2_ROUNDING))
+        finish_e5m2(u, E5M2.to_halves(u, even), E5M2.to_halves(u, odd))
+    }
+
+    #[inline(always)]
+    fn join<O: HalfArithmetic>(u: U, a: U::Bits, b: U::Bits) -> U::Bits {
+        let ([a_even, a_odd], [b_even, b_odd]) = (halves_e5m2(u, a), halves_e5m2(u, b));
+        let (even, odd) = (u.join_half::<O>(a_even, b_even), u.join_half::<O>(a_odd, b_odd));
+        finish_e5m2(u, E5M2.round_halves(u, even), E5M2.round_halves(u, odd))
     }
 }
 
-/// Puts numbers of E5M2, as binary16, together.
+/// Numbers of E5M2 as binary16: the even ones and the odd ones.
 #[inline(always)]
-pub(super) fn finish_e5m2<U: Unit>(u: U, even: U::Bits, odd: U::Bits) -> U::Bits {
+fn halves_e5m2<U: Unit>(u: U, bits: U::Bits) -> [U::Bits; 2] {
+    [u.left16(bits, 8), u.and(bits, u.splat(UPPER))]
+}
+
+/// The opposite. NaN becomes the canonical NaN.
+#[inline(always)]
+fn finish_e5m2<U: Unit>(u: U, even: U::Bits, odd: U::Bits) -> U::Bits {
     let bytes = u.select(u.splat(UPPER), odd, u.right16(even, 8));
     // Numbers end at 0x7b: what is above is NaN, and four more make it negative.
-    let above = u.add8(u.and(bytes, u.splat(0x7f7f_7f7f)), u.splat(0x0404_0404));
+    let above = u.add8(u.and(bytes, u.splat(NAN8)), u.splat(0x0404_0404));
     u.where_negative8(above, u.splat(NAN8), bytes)
 }
 
-/// E4M3, which has no infinities. Shifted to the place of a binary16's exponent and mantissa it is that number times
-/// [`SCALED`], subnormal ones too.
-pub(in crate::host) struct E4M3;
-
-/// Two to the difference of the biases of E4M3 and binary16.
-pub(super) const SCALED: f32 = 1.0 / 256.0;
-
-impl<U: Unit> Packed<U> for E4M3 {
+/// In the place of a binary16's exponent and mantissa it is that number over 256, the difference of the biases, subnormal
+/// numbers too. There are no infinities.
+impl<U: Unit> Packed<U> for F8E4M3 {
     type Wide = Four<U>;
+
+    const SCALE: f32 = 1.0 / 256.0;
 
     #[inline(always)]
     fn widen(u: U, bits: U::Bits) -> Four<U> {
@@ -213,77 +244,100 @@ impl<U: Unit> Packed<U> for E4M3 {
 
     #[inline(always)]
     fn narrow(u: U, Four { even, odd }: Four<U>) -> U::Bits {
-        let (even, odd) = (to_halves(u, even, &E4M3_ROUNDING), to_halves(u, odd, &E4M3_ROUNDING));
-        finish_e4m3(u, even, odd, u.splat(0))
+        finish_e4m3(u, E4M3.to_halves(u, even), E4M3.to_halves(u, odd), u.splat(0))
+    }
+
+    #[inline(always)]
+    fn join<O: HalfArithmetic>(u: U, a: U::Bits, b: U::Bits) -> U::Bits {
+        // The NaN has the largest magnitude: one more makes it negative.
+        let nan = u.max8(u.and(a, u.splat(NAN8)), u.and(b, u.splat(NAN8)));
+        let nan = u.add8(nan, u.splat(0x0101_0101));
+        let ([a_even, a_odd], [mut b_even, mut b_odd]) = (halves_e4m3(u, a), halves_e4m3(u, b));
+        if !O::LINEAR {
+            // Their values: 256 is 0x5c00.
+            b_even = u.join_half::<Prod>(b_even, u.splat16(0x5c00));
+            b_odd = u.join_half::<Prod>(b_odd, u.splat16(0x5c00));
+        }
+        let (even, odd) = (u.join_half::<O>(a_even, b_even), u.join_half::<O>(a_odd, b_odd));
+        finish_e4m3(u, E4M3.round_halves(u, even), E4M3.round_halves(u, odd), nan)
     }
 }
 
-/// The values of what [`halves_e4m3`] gives.
+/// Numbers of E4M3 as binary16, over 256: the even ones and the odd ones. NaN becomes a number.
 #[inline(always)]
-fn widen_e4m3<U: Unit>(u: U, words: U::Bits) -> Two<U> {
-    // The NaN is an ordinary number of binary16.
-    let magnitudes = u.and(words, u.splat(0x7fff_7fff));
-    let words = u.where_above16(magnitudes, u.splat(0x3f00_3f00), u.splat(0x7e00_7e00), words);
-    Wide::join::<Prod>(u, u.widen_half(words), Wide::splat(u, 1.0 / SCALED))
-}
-
-/// Numbers of E4M3 as binary16, times [`SCALED`]: the even ones and the odd ones.
-#[inline(always)]
-pub(super) fn halves_e4m3<U: Unit>(u: U, bits: U::Bits) -> [U::Bits; 2] {
+fn halves_e4m3<U: Unit>(u: U, bits: U::Bits) -> [U::Bits; 2] {
     // The sign stays, all else moves down by one.
     let (even, odd) = (u.signed_right16(u.left16(bits, 8), 1), u.signed_right16(bits, 1));
-    let mask = u.splat(0xbf80_bf80);
+    let mask = u.splat16(0xbf80);
     [u.and(even, mask), u.and(odd, mask)]
 }
 
-/// Puts numbers of E4M3, as [`halves_e4m3`] made them, together. Those where `nan` is negative are NaN besides those
-/// that are NaN in binary16.
+/// What [`halves_e4m3`] gives, as `f32`, and NaN.
 #[inline(always)]
-pub(super) fn finish_e4m3<U: Unit>(u: U, even: U::Bits, odd: U::Bits, nan: U::Bits) -> U::Bits {
-    let (upper, sign) = (u.splat(UPPER), u.splat(0x8080_8080));
+fn widen_e4m3<U: Unit>(u: U, halves: U::Bits) -> Two<U> {
+    let magnitude = u.and(halves, u.splat16(0x7fff));
+    u.widen_half(u.where_above16(magnitude, u.splat16(0x3f00), u.splat16(0x7e00), halves))
+}
+
+/// The opposite of [`halves_e4m3`]. What is NaN in binary16 or negative in `nan` becomes NaN.
+#[inline(always)]
+fn finish_e4m3<U: Unit>(u: U, even: U::Bits, odd: U::Bits, nan: U::Bits) -> U::Bits {
+    let (upper, sign) = (u.splat(UPPER), u.splat(!NAN8));
     let magnitudes = u.select(upper, u.left16(odd, 1), u.right16(even, 7));
     let signs = u.select(upper, odd, u.right16(even, 8));
     let bytes = u.select(sign, signs, magnitudes);
-    // Only NaN has the highest bit of the exponent, which is now where the sign goes.
+    // Of what is left after rounding, only NaN has the highest bit of the exponent, which is now where the sign goes.
     u.where_negative8(u.or(magnitudes, nan), u.splat(NAN8), bytes)
 }
 
-/// What a format of less than 11 bits of mantissa rounds to.
+/// How numbers are rounded to a format with an exponent as long as that of binary16, or that does not use all of that.
 struct Rounding {
     /// Bits of the mantissa.
     mantissa: u32,
-    /// The smallest normal number, as bits of `f32`.
-    smallest: u32,
-    /// The largest number. Magnitudes above become it.
-    largest: f32,
-    /// By what its numbers are multiplied as binary16.
-    scale: f32,
+    /// The largest number, as binary16. Magnitudes above become it.
+    largest: u16,
+    /// The same as `f32`.
+    largest_float: f32,
 }
 
-const E5M2_ROUNDING: Rounding =
-    Rounding { mantissa: 2, smallest: (127 - 14) << 23, largest: 57344.0, scale: 1.0 };
-const E4M3_ROUNDING: Rounding =
-    Rounding { mantissa: 3, smallest: (127 - 6) << 23, largest: 448.0, scale: SCALED };
+const E5M2: Rounding = Rounding { mantissa: 2, largest: 0x7b00, largest_float: 57344.0 };
 
-/// The nearest numbers of a format, as binary16; NaN stays NaN.
-#[inline(always)]
-fn to_halves<U: Unit>(u: U, [low, high]: Two<U>, to: &Rounding) -> U::Bits {
-    let rounded = [round(u, low, to), round(u, high, to)];
-    u.narrow_half(Wide::join::<Prod>(u, rounded, Wide::splat(u, to.scale)))
-}
+/// Over 256.
+const E4M3: Rounding = Rounding { mantissa: 3, largest: 0x3f00, largest_float: 448.0 / 256.0 };
 
-/// The nearest numbers of a format; NaN stays NaN.
-///
-/// Added to 1.5 times the power of two whose last bit is the last bit that the format keeps, a number is rounded by the
-/// addition; subtracting that again is exact.
-#[inline(always)]
-fn round<U: Unit>(u: U, x: U::Floats, to: &Rounding) -> U::Floats {
-    let x = u.max(u.splat_float(-to.largest), u.min(u.splat_float(to.largest), x));
-    let bits = u.bits_of(x);
-    let exponent = u.max32(u.and(bits, u.splat(0x7f80_0000)), u.splat(to.smallest));
-    let half_more = ((23 - to.mantissa) << 23) | 0x0040_0000;
-    let shift = u.floats_of(u.add32(exponent, u.splat(half_more)));
-    let rounded = u.sub(u.add(x, shift), shift);
-    // A negative number that becomes zero keeps its sign.
-    u.floats_of(u.or(u.bits_of(rounded), u.and(bits, u.splat(0x8000_0000))))
+impl Rounding {
+    /// Rounds words that are binary16, in place: what the mantissa lacks means nothing afterwards. A NaN stays one, if it
+    /// has zeros there.
+    #[inline(always)]
+    fn round_halves<U: Unit>(&self, u: U, halves: U::Bits) -> U::Bits {
+        let dropped = 10 - self.mantissa;
+        let clamped = u.clamp_half(halves, self.largest);
+        let odd = u.and(u.right16(clamped, dropped), u.splat16(1));
+        u.add16(u.add16(clamped, u.splat16((1 << (dropped - 1)) - 1)), odd)
+    }
+
+    /// The nearest numbers of the format, as binary16; NaN stays NaN.
+    #[inline(always)]
+    fn to_halves<U: Unit>(&self, u: U, [low, high]: Two<U>) -> U::Bits {
+        u.narrow_half([self.round(u, low), self.round(u, high)])
+    }
+
+    /// The nearest numbers of the format; NaN stays NaN.
+    ///
+    /// Added to 1.5 times the power of two whose last bit is the last bit that the format keeps, a number is rounded by
+    /// the addition; subtracting that again is exact.
+    #[inline(always)]
+    fn round<U: Unit>(&self, u: U, x: U::Floats) -> U::Floats {
+        /// The smallest normal number of binary16, as `f32`.
+        const SMALLEST: u32 = (127 - 14) << 23;
+        let (least, most) = (u.splat_float(-self.largest_float), u.splat_float(self.largest_float));
+        let x = u.max(least, u.min(most, x));
+        let bits = u.bits_of(x);
+        let exponent = u.max32(u.and(bits, u.splat(0x7f80_0000)), u.splat(SMALLEST));
+        let half_more = ((23 - self.mantissa) << 23) | 0x0040_0000;
+        let shift = u.floats_of(u.add32(exponent, u.splat(half_more)));
+        let rounded = u.sub(u.add(x, shift), shift);
+        // A negative number that becomes zero keeps its sign.
+        u.floats_of(u.or(u.bits_of(rounded), u.and(bits, u.splat(0x8000_0000))))
+    }
 }

@@ -50,17 +50,28 @@ pub(super) unsafe fn many<U: Unit, P: Packed<U>, O: HalfArithmetic>(
     len: usize,
 ) {
     let (first, later) = srcs.split_first().expect("there are two sources or more");
+    // A product needs the values themselves; exactly so, as the scale is a power of two.
+    let scale = if O::LINEAR { 1.0 } else { P::SCALE };
     for from in (0..len).step_by(U::BYTES) {
         // SAFETY: the caller's promise.
-        let mut values = P::widen(u, unsafe { load(u, source(first, at), from, len) });
+        let bits = unsafe { load(u, source(first, at), from, len) };
+        let mut values = times::<U, P>(u, P::widen(u, bits), 1.0 / scale);
         for src in later {
             // SAFETY: the caller's promise.
-            let next = P::widen(u, unsafe { load(u, source(src, at), from, len) });
+            let bits = unsafe { load(u, source(src, at), from, len) };
+            let next = times::<U, P>(u, P::widen(u, bits), 1.0 / scale);
             values = Wide::join::<O>(u, values, next);
         }
+        let narrow = P::narrow(u, times::<U, P>(u, values, scale));
         // SAFETY: the caller's promise; this part of the sources was read.
-        unsafe { store(u, dst, from, len, P::narrow(u, values)) };
+        unsafe { store(u, dst, from, len, narrow) };
     }
+}
+
+/// Values times a factor.
+#[inline(always)]
+fn times<U: Unit, P: Packed<U>>(u: U, values: P::Wide, factor: f32) -> P::Wide {
+    Wide::join::<Prod>(u, values, Wide::splat(u, factor))
 }
 
 /// The body of a [`Scaling`](super::Scaling).
@@ -79,7 +90,7 @@ pub(super) unsafe fn scale<U: Unit, P: Packed<U>>(
         // SAFETY: the caller's promise.
         let values = P::widen(u, unsafe { load(u, src, from, len) });
         let scaled = match by {
-            By::Times(factor) => Wide::join::<Prod>(u, values, Wide::splat(u, factor)),
+            By::Times(factor) => times::<U, P>(u, values, factor),
             By::Over(count) => Wide::join::<Quotient>(u, values, Wide::splat(u, count)),
         };
         // SAFETY: the caller's promise; this part of the source was read.

@@ -1,25 +1,25 @@
 //! Sums, products and scaling of the small floating-point types in vectors, on units that convert binary16: what the
 //! compiler does not find in a plain loop.
 //!
-//! [`format`] says how each type becomes `f32` and back, in terms of the few instructions of a [`unit::Unit`];
-//! [`native`] uses what only some CPUs have; [`lines`] has the loops. Here is which of them serves which [`Set`].
+//! [`format`] says how each type is computed with, in terms of the few instructions of a [`unit::Unit`], of which
+//! [`extension`] replaces some; [`lines`] has the loops. Here is which of them serves which [`Set`].
 
 mod avx2;
 mod avx512;
+mod extension;
 mod format;
 mod lines;
-mod native;
 mod unit;
 
 use self::avx2::Avx2;
-use self::avx512::{Avx512, WithBf16, WithFp16};
+use self::avx512::Avx512;
+use self::extension::{WithBf16, WithFp16};
 pub(super) use self::format::HalfArithmetic;
 use self::format::Packed;
 pub(super) use self::lines::By;
-use self::native::{NativeBf16, NativeE4M3, NativeE5M2, NativeF16};
 use super::kernel::Fold;
 use super::width::Set;
-use crate::{Bf16, F8E4M3, F8E5M2, F16, Memory};
+use crate::Memory;
 
 /// `dst[i] = src[i]` scaled, of `len` bytes: `scale(src, dst, len, by)`. `dst` may be `src`.
 ///
@@ -27,36 +27,16 @@ use crate::{Bf16, F8E4M3, F8E5M2, F16, Memory};
 /// The CPU may read the source and write the destination, and nobody else touches them meanwhile.
 pub(super) type Scaling = unsafe fn(*const u8, *mut u8, usize, By);
 
-/// How a type is computed with on each unit.
-pub(super) trait OnUnits {
-    type Avx2: Packed<Avx2>;
-    type Avx512: Packed<Avx512>;
-    type WithBf16: Packed<Avx512<WithBf16>>;
-    type WithFp16: Packed<Avx512<WithFp16>>;
+/// A type that all units compute with.
+pub(super) trait OnUnits:
+    Packed<Avx2> + Packed<Avx512> + Packed<Avx512<WithBf16>> + Packed<Avx512<WithFp16>>
+{
 }
 
-impl OnUnits for Bf16 {
-    type Avx2 = format::Bf16;
-    type Avx512 = format::Bf16;
-    type WithBf16 = NativeBf16;
-    type WithFp16 = NativeBf16;
+impl<T> OnUnits for T where
+    T: Packed<Avx2> + Packed<Avx512> + Packed<Avx512<WithBf16>> + Packed<Avx512<WithFp16>>
+{
 }
-
-/// A type that only AVX512-FP16 has instructions for.
-macro_rules! by_halves {
-    ($type:ty, $format:ty, $native:ty) => {
-        impl OnUnits for $type {
-            type Avx2 = $format;
-            type Avx512 = $format;
-            type WithBf16 = $format;
-            type WithFp16 = $native;
-        }
-    };
-}
-
-by_halves!(F16, format::F16, NativeF16);
-by_halves!(F8E4M3, format::E4M3, NativeE4M3);
-by_halves!(F8E5M2, format::E5M2, NativeE5M2);
 
 /// A module of the loops on the unit `$unit`.
 macro_rules! on_unit {
@@ -123,10 +103,10 @@ on_unit!(
 pub(super) const fn fold<T: OnUnits, O: HalfArithmetic>(set: Set) -> Option<Fold> {
     match set {
         Set::Plain => None,
-        Set::Avx2 => Some(on_avx2::fold::<T::Avx2, O>()),
-        Set::Avx512 => Some(on_avx512::fold::<T::Avx512, O>()),
-        Set::Avx512Bf16 => Some(on_bf16::fold::<T::WithBf16, O>()),
-        Set::Avx512Fp16 => Some(on_fp16::fold::<T::WithFp16, O>()),
+        Set::Avx2 => Some(on_avx2::fold::<T, O>()),
+        Set::Avx512 => Some(on_avx512::fold::<T, O>()),
+        Set::Avx512Bf16 => Some(on_bf16::fold::<T, O>()),
+        Set::Avx512Fp16 => Some(on_fp16::fold::<T, O>()),
     }
 }
 
@@ -134,9 +114,9 @@ pub(super) const fn fold<T: OnUnits, O: HalfArithmetic>(set: Set) -> Option<Fold
 pub(super) const fn scale<T: OnUnits>(set: Set) -> Option<Scaling> {
     match set {
         Set::Plain => None,
-        Set::Avx2 => Some(on_avx2::scale::<T::Avx2>),
-        Set::Avx512 => Some(on_avx512::scale::<T::Avx512>),
-        Set::Avx512Bf16 => Some(on_bf16::scale::<T::WithBf16>),
-        Set::Avx512Fp16 => Some(on_fp16::scale::<T::WithFp16>),
+        Set::Avx2 => Some(on_avx2::scale::<T>),
+        Set::Avx512 => Some(on_avx512::scale::<T>),
+        Set::Avx512Bf16 => Some(on_bf16::scale::<T>),
+        Set::Avx512Fp16 => Some(on_fp16::scale::<T>),
     }
 }
