@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use dure_device::host::host;
 use dure_device::software::{self, Options, Software};
 use dure_device::{
-    Combine, Custom, Device, Dtype, Error, Memory, Queue, Result, Scale, Space, Work,
+    Combine, Custom, Device, Dtype, Error, Memory, Queue, Result, Scale, Space, Stores, Work,
 };
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -96,6 +96,25 @@ fn host_and_device_memory_mix_in_one_piece_of_work() {
 }
 
 #[test]
+fn both_destinations_are_written() {
+    let device = device(0, Some(5));
+    let mut queue = device.queue().unwrap();
+    for stores in [Stores::Cached, Stores::Streaming] {
+        let (mut a, mut b, mut dst) = (vec![1u8; 100], vec![2u8; 100], vec![0u8; 100]);
+        let srcs = [upload(&device, &mut *queue, &mut a), memory(&mut b)];
+        let (out, by) = (memory(&mut dst), &Combine::Sum);
+        // The second destination is a source.
+        let (also, dtype) = (Some(srcs[0]), Dtype::Int8);
+        finish(&mut *queue, &Work::Reduce { srcs: &srcs, dst: out, also, dtype, by, stores });
+        let copy = device.alloc(100).unwrap();
+        finish(&mut *queue, &Work::Copy { src: out, dst: copy, also: Some(srcs[1]), stores });
+        assert_eq!((dst, b), (vec![3; 100], vec![3; 100]));
+        assert_eq!(download(&mut *queue, srcs[0]), vec![3; 100]);
+        assert_eq!(download(&mut *queue, copy), vec![3; 100]);
+    }
+}
+
+#[test]
 fn the_cpu_that_dereferences_device_memory_is_killed() {
     let device = device(0, None);
     let memory = device.alloc(64).unwrap();
@@ -131,6 +150,14 @@ fn memory_of_others_is_refused() {
     for (src, dst) in [(mine, memory(&mut bytes)), (memory(&mut bytes), mine)] {
         let result = submit(&mut *on_host, &Work::copy(src, dst));
         assert!(matches!(result, Err(Error::NotMine { .. })), "{result:?}");
+    }
+    let also = Some(mine);
+    let (src, dst) = (memory(&mut bytes), Memory::host(bytes.as_mut_ptr(), 0));
+    for work in [
+        Work::Copy { src, dst: src, also, stores: Stores::Cached },
+        Work::Copy { src: dst, dst, also: Some(mine.part(0, 0)), stores: Stores::Streaming },
+    ] {
+        assert!(matches!(submit(&mut *on_host, &work), Err(Error::NotMine { .. })), "{work:?}");
     }
     let inner = mine.ptr.as_ptr().wrapping_add(63).cast_const();
     assert!(device.owns(inner) && !other.owns(inner) && !device.owns(bytes.as_ptr()));

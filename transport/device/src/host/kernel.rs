@@ -92,16 +92,8 @@ unsafe fn two_body<E: Element, O: Op<E::Value>>(
     len: usize,
 ) {
     let mut at = 0;
-    while len - at >= BLOCK {
-        // SAFETY: the caller's promise.
-        unsafe { block::<E, O, BLOCK, BLOCK>(a, b, dst, at) };
-        at += BLOCK;
-        // SAFETY: no instruction at all. It keeps the compiler from making vectors of elements of different blocks,
-        // which it would have to gather.
-        unsafe { asm!("", options(nomem, nostack, preserves_flags)) };
-    }
     /// One block of each size if its bit is set in the length; an element is no larger than its smallest block.
-    macro_rules! rest {
+    macro_rules! blocks {
         ($($bytes:literal as $whole:literal),+) => {
             $(if len & $bytes != 0 && size_of::<E::Bytes>() <= $bytes {
                 // SAFETY: the caller's promise.
@@ -110,7 +102,18 @@ unsafe fn two_body<E: Element, O: Op<E::Value>>(
             })+
         };
     }
-    rest!(64 as 64, 32 as 32, 16 as 16, 8 as 16, 4 as 16, 2 as 16, 1 as 16);
+    if len >= 16 {
+        while len - at >= BLOCK {
+            // SAFETY: the caller's promise.
+            unsafe { block::<E, O, BLOCK, BLOCK>(a, b, dst, at) };
+            at += BLOCK;
+            // SAFETY: no instruction at all. It keeps the compiler from making vectors of elements of different blocks,
+            // which it would have to gather.
+            unsafe { asm!("", options(nomem, nostack, preserves_flags)) };
+        }
+        blocks!(64 as 64, 32 as 32, 16 as 16);
+    }
+    blocks!(8 as 16, 4 as 16, 2 as 16, 1 as 16);
     debug_assert_eq!(at, len, "whole elements");
 }
 
