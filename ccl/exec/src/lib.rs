@@ -354,6 +354,7 @@ impl Executor {
     pub fn poll(&mut self) -> Result<bool, Error> {
         if let Some(short) = &mut self.short {
             let (moved, outcome) = short.poll(&mut self.machine)?;
+            self.machine.ring();
             match outcome {
                 Outcome::Done => {
                     self.short = None;
@@ -385,6 +386,7 @@ impl Executor {
                 moved |= advance(runs, &mut self.machine, &mut self.running)?;
             }
         }
+        self.machine.ring();
         if self.running == 0 && !self.passing.is_empty() {
             for region in self.passing.drain(..) {
                 self.machine.net.release(region);

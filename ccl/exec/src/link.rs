@@ -419,9 +419,12 @@ impl Link {
         matches!(self.state, State::Up(_))
     }
 
-    /// The peer's data counter of a lane.
-    pub(crate) fn data_signal(&self, lane: usize) -> Signal {
-        self.state().theirs[lane].data
+    /// The peer's data counter of a lane; `None` when the peer is not up.
+    pub(crate) fn data_signal(&self, lane: usize) -> Option<Signal> {
+        match &self.state {
+            State::Up(up) => Some(up.theirs[lane].data),
+            State::Connecting | State::Lost(_) => None,
+        }
     }
 
     /// The order domain of a lane.

@@ -69,6 +69,8 @@ pub(crate) struct Machine {
     held: Vec<Held>,
     /// Links and lanes whose credits could not be given back yet.
     owed: Vec<(u32, usize, bool)>,
+    /// Peers and lanes to which messages were published since the bells were rung.
+    unrung: Vec<(u32, usize)>,
     next_token: u64,
     events: Vec<News>,
     pub(crate) recorders: Vec<Recorder>,
@@ -99,6 +101,7 @@ impl Machine {
             staging: Vec::new(),
             held: Vec::new(),
             owed: Vec::new(),
+            unrung: Vec::new(),
             next_token: 0,
             events: Vec::new(),
             recorders: (0..lanes).map(|_| Recorder::new(clock)).collect(),
@@ -196,8 +199,8 @@ impl Machine {
         (link.expect("a run connects to its peers when it starts"), &mut *self.net)
     }
 
-    /// Publishes a message to a coherent peer, given its slot, its bytes, the digest of its call, and where the bytes are;
-    /// the number of its slot, or `None` when the transport is full.
+    /// Publishes a message to a coherent peer, given its slot, its bytes, the digest of its call, and where the bytes are.
+    /// Returns the number of its slot. A peer that sleeps wakes when the bells are rung.
     #[inline]
     #[allow(unsafe_code, reason = "writes into the peer's slot")]
     pub(crate) fn publish(
@@ -205,26 +208,41 @@ impl Machine {
         to: u32,
         lane: usize,
         (slot, bytes, digest, kind): (Memory, u64, u32, Kind),
-    ) -> Option<u64> {
-        let token = self.next_token();
-        let (link, net) = self.link_and_net(to);
+    ) -> u64 {
+        let link = self.link(to);
         let bytes = u32::try_from(bytes).expect("a message fits a slot");
         let header = link.header(lane, digest, bytes, kind);
-        // SAFETY: the slot is free, and a window on it is alive as long as the link. Should the bell not ring this time,
-        // the same is written again.
+        // SAFETY: the slot is free, and a window on it is alive as long as the link.
         unsafe { slot::publish(slot, header) };
-        let put = Put {
-            to: Peer(to),
-            flow: link.flow(lane),
-            head: &[],
-            body: &[],
-            into: None,
-            at: 0,
-            signal: Some(link.data_signal(lane)),
-            token,
-        };
-        net.put(&put).ok()?;
-        Some(link.sent(lane, true))
+        let number = link.sent(lane, true);
+        self.unrung.push((to, lane));
+        number
+    }
+
+    /// Wakes the peers that messages were published to. (Each bell waits until all stores before it are seen: so they are
+    /// rung when there is nothing else to do.)
+    #[inline]
+    pub(crate) fn ring(&mut self) {
+        if self.unrung.is_empty() {
+            return;
+        }
+        let mut unrung = std::mem::take(&mut self.unrung);
+        unrung.retain(|(to, lane)| {
+            let token = self.next_token();
+            let (link, net) = self.link_and_net(*to);
+            let put = Put {
+                to: Peer(*to),
+                flow: link.flow(*lane),
+                head: &[],
+                body: &[],
+                into: None,
+                at: 0,
+                signal: link.data_signal(*lane),
+                token,
+            };
+            net.put(&put).is_err()
+        });
+        self.unrung = unrung;
     }
 
     /// The slot of the next message of a peer was read, or its message landed elsewhere. The peer gets the slot back

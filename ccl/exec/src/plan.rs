@@ -30,6 +30,8 @@ pub(crate) struct LanePlan {
     lands: Box<[u32]>,
     /// For each send, when its source may be read by the receiver in place.
     stays: Box<[Stays]>,
+    /// Whether it sends from the output.
+    pub(crate) forwards: bool,
     /// Everybody this lane talks to, once.
     pub(crate) peers: Box<[PeerUse]>,
 }
@@ -80,6 +82,7 @@ impl Plan {
             steps: Box::new([step]),
             lands: Box::new([0]),
             stays: Box::new([Stays::ALWAYS]),
+            forwards: false,
             peers: Box::new([PeerUse { peer, lands_out, lands_in }]),
         };
         Self { shape: Shape { parts: 1, scratch: 0, run: 1 }, lanes: Box::new([lane]) }
@@ -92,6 +95,7 @@ impl Plan {
             steps: Box::new([step]),
             lands: Box::new([NO_LANDING]),
             stays: Box::new([Stays::default()]),
+            forwards: false,
             peers: Box::new([]),
         };
         Self { shape: Shape { parts: 1, scratch: 0, run: 1 }, lanes: Box::new([lane]) }
@@ -143,7 +147,10 @@ impl LanePlan {
             }
         }
         let stays = stays::of(landing, me, lane, &steps);
-        Self { steps, lands: lands.into(), stays, peers: peers.into() }
+        let from_output =
+            |step: &Step| matches!(step, Step::Send { src, .. } if src.buf == Buf::Output);
+        let forwards = steps.iter().any(from_output);
+        Self { steps, lands: lands.into(), stays, forwards, peers: peers.into() }
     }
 
     /// When the source of step `at`, which is a send, may stay where it is.

@@ -308,7 +308,7 @@ impl Run {
             Then::Publish(to, target, bytes) => match target.slot {
                 Some(slot) => {
                     let kind = if bytes <= LINE as u64 { Kind::Line } else { Kind::Slot };
-                    return Ok(self.publish(machine, to, (slot, bytes), kind).is_some());
+                    self.publish(machine, to, (slot, bytes), kind);
                 }
                 None => return Ok(self.post(machine, (to, target, bytes), &[]).is_some()),
             },

@@ -180,10 +180,8 @@ impl ShortRun {
         let (at, kind) = if src.len <= LINE { (0, Kind::Line) } else { (PAYLOAD, Kind::Slot) };
         let copy = Work::copy(self.piece(machine, src), slot.part(at, src.len));
         self.submit(machine, &copy)?;
-        // Should the bell not have rung, the general way does all of it again.
-        let message = (slot, src.len as u64, self.digest, kind);
-        let published = machine.publish(to, LANE, message);
-        Ok(published.map_or(Outcome::General, |_| Outcome::Done))
+        machine.publish(to, LANE, (slot, src.len as u64, self.digest, kind));
+        Ok(Outcome::Done)
     }
 
     #[inline]

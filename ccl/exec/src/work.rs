@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use dure_device::{Memory, Work};
+use dure_device::{Memory, Stores, Work};
 use dure_plan::{Buf, Chunks, Sources};
 use dure_transport::{Peer, Posted, Put, Span, Token};
 
@@ -12,6 +12,9 @@ use crate::machine::{Cover, Machine, Until};
 use crate::run::{Begun, Buffer, Permit, Run, Then};
 use crate::slot::Kind;
 
+/// Outputs of this many bytes are not worth the place in a cache.
+const STREAMED: usize = 8 << 20;
+
 /// What becomes of the bytes of a message.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sink {
@@ -19,6 +22,8 @@ pub(crate) struct Sink {
     pub(crate) with: Option<Chunks>,
     /// Where they, or what they were combined to, are written.
     pub(crate) dst: Chunks,
+    /// Bytes of the (single) chunk that were consumed before.
+    pub(crate) skip: usize,
 }
 
 impl Run {
@@ -138,7 +143,7 @@ impl Run {
             body,
             into: Some(target.into),
             at: target.at - head.len() as u64,
-            signal: Some(link.data_signal(self.lane)),
+            signal: link.data_signal(self.lane),
             token,
         };
         let posted = net.put(&put).ok()?;
@@ -236,7 +241,7 @@ impl Run {
         if self.is_held(machine, dst) {
             return Ok(Begun::Wait);
         }
-        self.receive(machine, from, (slot, header), Sink { with, dst })
+        self.receive(machine, from, (slot, header), Sink { with, dst, skip: 0 })
     }
 
     /// Copies or reduces the bytes of a message into their destination.
@@ -244,29 +249,45 @@ impl Run {
         &self,
         machine: &mut Machine,
         message: Memory,
-        Sink { with, dst }: Sink,
+        Sink { with, dst, skip }: Sink,
     ) -> Result<u64, Error> {
         let out = self.buffer(machine, dst.buf).memory;
         let (mut ticket, mut at) = (0, 0);
+        let rest = |chunks: Chunks, k: u32, at: usize| {
+            let bytes = self.geometry().chunk(chunks.buf, chunks.first + k, self.pass);
+            let start = bytes.start + skip as u64;
+            start..bytes.end.min(start + (message.len - at) as u64)
+        };
         for k in 0..dst.len {
-            let dst = part(out, &self.geometry().chunk(dst.buf, dst.first + k, self.pass));
+            let dst = part(out, &rest(dst, k, at));
             if dst.len == 0 {
                 continue;
             }
             let payload = message.part(at, dst.len);
-            at += dst.len;
             ticket = match with {
-                None => self.submit(machine, &Work::copy(payload, dst))?,
+                None => {
+                    let stores = self.stores();
+                    self.submit(machine, &Work::Copy { src: payload, dst, also: None, stores })?
+                }
                 Some(with) => {
-                    let operand = self.buffer(machine, with.buf).memory;
-                    let operand =
-                        part(operand, &self.geometry().chunk(with.buf, with.first + k, self.pass));
+                    let operand = part(self.buffer(machine, with.buf).memory, &rest(with, k, at));
                     let (dtype, by) = (self.call.prepared.dtype, &self.call.prepared.combine);
                     self.submit(machine, &Work::reduce(&[operand, payload], dst, dtype, by))?
                 }
             };
+            at += dst.len;
         }
         Ok(ticket)
+    }
+
+    /// How copies to the output are stored: past the cache where they would only push out other things, because the
+    /// output is long and this rank does not send it on.
+    fn stores(&self) -> Stores {
+        if self.call.output.memory.len >= STREAMED && !self.steps().forwards {
+            Stores::Streaming
+        } else {
+            Stores::Cached
+        }
     }
 
     /// Whether the transport still reads any of these chunks: they may not be overwritten yet.
@@ -285,17 +306,24 @@ impl Run {
         src: Chunks,
         dst: Chunks,
     ) -> Result<Begun, Error> {
+        let from = self.buffer(machine, src.buf).memory;
+        let into = self.buffer(machine, dst.buf).memory;
+        let place = |whole: Memory, chunks: Chunks, k: u32| {
+            part(whole, &self.geometry().chunk(chunks.buf, chunks.first + k, self.pass))
+        };
+        // A copy to itself waits for nobody: it may be what keeps a peer from reading it.
+        if (0..dst.len).all(|k| place(from, src, k) == place(into, dst, k)) {
+            return Ok(Begun::Done);
+        }
         if self.is_held(machine, dst) {
             return Ok(Begun::Wait);
         }
-        let from = self.buffer(machine, src.buf).memory;
-        let into = self.buffer(machine, dst.buf).memory;
         let mut ticket = 0;
         for k in 0..dst.len {
-            let src = part(from, &self.geometry().chunk(src.buf, src.first + k, self.pass));
-            let dst = part(into, &self.geometry().chunk(dst.buf, dst.first + k, self.pass));
+            let (src, dst) = (place(from, src, k), place(into, dst, k));
             if dst.len > 0 && src != dst {
-                ticket = self.submit(machine, &Work::copy(src, dst))?;
+                let stores = self.stores();
+                ticket = self.submit(machine, &Work::Copy { src, dst, also: None, stores })?;
             }
         }
         Ok(Begun::Work(ticket, Then::Next))

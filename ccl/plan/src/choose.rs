@@ -18,8 +18,12 @@ pub struct Choice {
 
 /// Up to here a block of an all-to-all is better packed with others than sent alone.
 const TINY_BLOCK: u64 = 256;
-/// Up to so many ranks everybody may talk to everybody at once.
+/// Up to so many ranks of one host everybody may talk to everybody at once, or one to all.
 const FEW: u32 = 8;
+/// Up to here the fewest messages are best for a few ranks.
+const TINY: u64 = 2 << 10;
+/// Up to here two ranks had better send each other all than half of it twice.
+const SHORT: u64 = 32 << 10;
 /// A vector of so many bytes per rank fills a chain of them: a default slot each.
 const FILL: u64 = 256 << 10;
 
@@ -96,10 +100,10 @@ fn fast(what: Collective, bytes: u64, world: &World) -> &'static str {
             Size::Small if levels => "two-level-doubling",
             _ if levels => "two-level-ring",
             // One message each way, and the sum of two is the same in either order.
-            Size::Small if n == 2 => "recursive-doubling",
-            Size::Small if few => "one-shot",
-            Size::Small => "recursive-doubling",
+            Size::Small if n == 2 && bytes <= SHORT => "recursive-doubling",
+            Size::Small if few && bytes <= TINY => "linear",
             _ if few => "two-shot",
+            Size::Small => "recursive-doubling",
             Size::Medium => "halving-doubling",
             Size::Large => "ring",
         },
@@ -116,10 +120,12 @@ fn fast(what: Collective, bytes: u64, world: &World) -> &'static str {
             Size::Small | Size::Medium => "bruck",
             Size::Large => "ring",
         },
+        Collective::AllToAll if few => "all-pairs",
         Collective::AllToAll if bytes / u64::from(n.max(1)) > TINY_BLOCK => "pairwise",
         Collective::AllToAll if levels => "two-level",
-        Collective::AllToAll if n > FEW => "bruck",
-        Collective::AllToAll => "pairwise",
+        Collective::AllToAll => "bruck",
+        Collective::Broadcast { .. } if few => "linear",
+        Collective::Reduce { .. } if few && bytes <= TINY => "linear",
         Collective::Broadcast { .. } | Collective::Reduce { .. } => match size {
             Size::Small if levels => "two-level",
             Size::Small => "binomial",

@@ -69,6 +69,12 @@ fn writers(
     for (at, step) in steps.iter().enumerate() {
         let dst = match *step {
             Step::Send { .. } => continue,
+            // A copy to itself.
+            Step::Copy { src, dst }
+                if places(landing, src, me, in_place).eq(places(landing, dst, me, in_place)) =>
+            {
+                continue;
+            }
             Step::Recv { dst, .. }
             | Step::RecvReduce { dst, .. }
             | Step::Copy { dst, .. }
@@ -161,6 +167,18 @@ mod tests {
         let all = stays(Collective::AllReduce, "recursive-doubling", 2);
         let (_, first) = all.iter().find(|(s, _)| matches!(s, Step::Send { .. })).unwrap();
         assert_eq!(*first, Stays { apart: true, in_place: false });
+    }
+
+    #[test]
+    fn a_root_may_keep_what_it_broadcasts_in_place_or_not() {
+        let what = Collective::Broadcast { root: Rank(0) };
+        for by in algorithms().iter().filter(|by| by.serves(what, &World::flat(2)).is_ok()) {
+            for (step, stays) in stays(what, by.name(), 2) {
+                if matches!(step, Step::Send { .. }) {
+                    assert_eq!(stays, Stays::ALWAYS, "{} {step}", by.name());
+                }
+            }
+        }
     }
 
     #[test]

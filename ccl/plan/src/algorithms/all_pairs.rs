@@ -13,7 +13,7 @@ pub(super) struct OneShot;
 #[derive(Debug)]
 pub(super) struct TwoShot;
 
-/// `all-pairs`: reduce-scatter, all-gather.
+/// `all-pairs`: reduce-scatter, all-gather, all-to-all.
 #[derive(Debug)]
 pub(super) struct AllPairs;
 
@@ -95,11 +95,12 @@ impl Algorithm for AllPairs {
     }
 
     fn serves(&self, what: Collective, _: &World) -> Result<(), Refusal> {
-        only(self, what, matches!(what, Collective::ReduceScatter | Collective::AllGather))
+        let serves = [Collective::ReduceScatter, Collective::AllGather, Collective::AllToAll];
+        only(self, what, serves.contains(&what))
     }
 
     fn ragged(&self, what: Collective) -> bool {
-        what == Collective::AllGather
+        matches!(what, Collective::AllGather | Collective::AllToAll)
     }
 
     fn shape(&self, what: Collective, world: &World) -> Shape {
@@ -119,8 +120,10 @@ impl Algorithm for AllPairs {
             _ if n == 1 => alone(what, 1),
             Collective::ReduceScatter => written(gather_and_reduce(n, me, |to| input(to, 1))),
             _ => {
-                let mut steps: Vec<Step> = after(n, me).map(|to| send(to, input(0, 1))).collect();
-                steps.push(copy(input(0, 1), output(me, 1)));
+                let block =
+                    |to| if what == Collective::AllToAll { input(to, 1) } else { input(0, 1) };
+                let mut steps: Vec<Step> = after(n, me).map(|to| send(to, block(to))).collect();
+                steps.push(copy(block(me), output(me, 1)));
                 steps.extend(before(n, me).map(|from| recv(from, output(from, 1))));
                 written(steps)
             }
