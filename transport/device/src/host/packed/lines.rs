@@ -27,13 +27,22 @@ pub(super) unsafe fn two<U: Unit, P: Packed<U>, O: HalfArithmetic>(
     dst: *mut u8,
     len: usize,
 ) {
-    for from in (0..len).step_by(U::BYTES) {
+    let whole = len / U::BYTES * U::BYTES;
+    for from in (0..whole).step_by(U::BYTES) {
         // SAFETY: the caller's promise.
-        let a = unsafe { load(u, a, from, len) };
+        let a = unsafe { u.load(a.wrapping_add(from)) };
         // SAFETY: the caller's promise.
-        let b = unsafe { load(u, b, from, len) };
+        let b = unsafe { u.load(b.wrapping_add(from)) };
         // SAFETY: the caller's promise; this part of the sources was read.
-        unsafe { store(u, dst, from, len, P::join::<O>(u, a, b)) };
+        unsafe { u.store(dst.wrapping_add(from), P::join::<O>(u, a, b)) };
+    }
+    if whole < len {
+        // SAFETY: the caller's promise.
+        let a = unsafe { u.load_first(a.wrapping_add(whole), len - whole) };
+        // SAFETY: the caller's promise.
+        let b = unsafe { u.load_first(b.wrapping_add(whole), len - whole) };
+        // SAFETY: the caller's promise; this part of the sources was read.
+        unsafe { u.store_first(dst.wrapping_add(whole), len - whole, P::join::<O>(u, a, b)) };
     }
 }
 
