@@ -16,12 +16,16 @@ impl Run {
     /// Sends to a coherent peer: in the line of the slot, in the slot, or by saying where the bytes are.
     #[allow(unsafe_code, reason = "writes into the peer's slot")]
     pub(crate) fn send_coherent(
-        &self,
+        &mut self,
         machine: &mut Machine,
         to: u32,
         src: Chunks,
         (target, slot, bytes): (Target, Memory, u64),
     ) -> Result<Begun, Error> {
+        if self.written.take_if(|written| *written == (self.pass, self.at)).is_some() {
+            self.publish(machine, to, (slot, bytes), Kind::Output);
+            return Ok(Begun::Done);
+        }
         if let Some((kind, place)) = self.reference(machine, to, src, bytes)
             && let place = place.encode()
             && place.len() <= slot.len - PAYLOAD
@@ -59,10 +63,30 @@ impl Run {
         }
         let card = cover.and_then(|cover| Some((cover, machine.net.key(cover.region, Peer(to))?)));
         if let Some((cover, card)) = card {
-            return Some((Kind::Region, Place { at: cover.offset + segment.start, card }));
+            let output = self.writable(machine, to).unwrap_or_default();
+            return Some((Kind::Region, Place { at: cover.offset + segment.start, card, output }));
         }
         let at = memory.ptr.as_ptr().expose_provenance() as u64 + segment.start;
-        machine.link(to).is_read().then(|| (Kind::Address, Place { at, card: Card::default() }))
+        machine.link(to).is_read().then(|| {
+            (Kind::Address, Place { at, card: Card::default(), output: Default::default() })
+        })
+    }
+
+    /// Where a coherent peer can write this call's output; blocks must lie alike on all ranks.
+    fn writable(&self, machine: &Machine, to: u32) -> Option<(u64, Card)> {
+        let cover = self.call.output.cover.filter(|_| !self.geometry().layouts().ragged)?;
+        Some((cover.offset, machine.net.key(cover.region, Peer(to))?))
+    }
+
+    /// Where in the output of the peer, whose message is taken now, the sum may be written at the same time, because the
+    /// next step sends it there.
+    fn answer(&mut self, from: u32, sink: Sink) -> Option<Memory> {
+        let chunk = self.steps().answers(self.at + 1).filter(|_| sink.with.is_some())?;
+        let (_, output) = *self.outputs.iter().find(|(peer, _)| *peer == from)?;
+        let bytes = self.geometry().in_whole(chunk, self.pass);
+        let fits = bytes.end <= output.len as u64;
+        self.written = fits.then_some((self.pass, self.at + 1));
+        fits.then(|| part(output, &bytes))
     }
 
     /// Publishes a message of this call to a coherent peer, whose bytes are where `kind` says.
@@ -78,37 +102,55 @@ impl Run {
 
     /// Takes the bytes of a message from where they are.
     pub(crate) fn receive(
-        &self,
+        &mut self,
         machine: &mut Machine,
         from: u32,
         (slot, header): (Memory, Header),
         sink: Sink,
     ) -> Result<Begun, Error> {
         let len = header.bytes as usize;
+        if matches!(header.kind, Kind::Region | Kind::Address) && !machine.link(from).ready()? {
+            // The peer was told first that the connection is up.
+            return Ok(Begun::Wait);
+        }
         let (payload, kept) = match header.kind {
             Kind::Slot => (slot.part(PAYLOAD, len), false),
             Kind::Line if len <= LINE => (slot.part(0, len), false),
             Kind::Line => return Err(Error::Mismatch { peer: from }),
-            Kind::Region => (Self::source(machine, from, slot, len)?, true),
+            Kind::Region => (self.source(machine, from, slot, len)?, true),
+            Kind::Output => return Ok(Begun::Work(0, Then::Take { from, kept: false })),
             Kind::Address => return self.read(machine, from, (slot, len), sink),
         };
-        let ticket = self.consume(machine, payload, sink)?;
+        let also = if kept { self.answer(from, sink) } else { None };
+        let ticket = self.consume(machine, payload, Sink { also, ..sink })?;
         Ok(Begun::Work(ticket, Then::Take { from, kept }))
     }
 
-    /// The bytes of a message in a region of the peer's.
-    fn source(machine: &mut Machine, from: u32, slot: Memory, len: usize) -> Result<Memory, Error> {
-        let Place { at, card } = Machine::place(slot).ok_or(Error::Mismatch { peer: from })?;
-        let (link, net) = machine.link_and_net(from);
-        let window = link.source(net, card)?;
+    /// The bytes of a message in a region of the peer's. Remembers where the peer's output is, if it says so.
+    fn source(
+        &mut self,
+        machine: &mut Machine,
+        from: u32,
+        slot: Memory,
+        len: usize,
+    ) -> Result<Memory, Error> {
+        let place = Machine::place(slot).ok_or(Error::Mismatch { peer: from })?;
         let outside = || Error::Transport {
             peer: from,
             source: dure_transport::Error::Protocol { what: "a message outside of its region" },
         };
-        let at = usize::try_from(at)
-            .ok()
-            .filter(|at| at.checked_add(len).is_some_and(|end| end <= window.len));
-        Ok(window.part(at.ok_or_else(outside)?, len))
+        let from_on = |window: Memory, at: u64| {
+            let at = usize::try_from(at).ok().filter(|at| *at <= window.len)?;
+            Some(window.part(at, window.len - at))
+        };
+        let (link, net) = machine.link_and_net(from);
+        let (at, card) = place.output;
+        if !card.0.is_empty() && self.outputs.iter().all(|(peer, _)| *peer != from) {
+            let output = from_on(link.source(net, card)?, at).ok_or_else(outside)?;
+            self.outputs.push((from, output));
+        }
+        let rest = from_on(link.source(net, place.card)?, place.at).filter(|rest| rest.len >= len);
+        Ok(rest.ok_or_else(outside)?.part(0, len))
     }
 
     /// Reads a message from the memory of the peer's process: to where it belongs, or, when it is to be reduced or is

@@ -30,6 +30,9 @@ pub(crate) struct LanePlan {
     lands: Box<[u32]>,
     /// For each send, when its source may be read by the receiver in place.
     stays: Box<[Stays]>,
+    /// For each send that answers the receive and reduce before it with the sum, the chunk of the receiver's output that
+    /// the sum may be written to while it is formed; `NO_LANDING` otherwise.
+    answers: Box<[u32]>,
     /// Whether it sends from the output.
     pub(crate) forwards: bool,
     /// Everybody this lane talks to, once.
@@ -82,6 +85,7 @@ impl Plan {
             steps: Box::new([step]),
             lands: Box::new([0]),
             stays: Box::new([Stays::ALWAYS]),
+            answers: Box::new([NO_LANDING]),
             forwards: false,
             peers: Box::new([PeerUse { peer, lands_out, lands_in }]),
         };
@@ -95,6 +99,7 @@ impl Plan {
             steps: Box::new([step]),
             lands: Box::new([NO_LANDING]),
             stays: Box::new([Stays::default()]),
+            answers: Box::new([NO_LANDING]),
             forwards: false,
             peers: Box::new([]),
         };
@@ -147,10 +152,16 @@ impl LanePlan {
             }
         }
         let stays = stays::of(landing, me, lane, &steps);
+        let answers = stays::answers(landing, me, lane, &steps);
         let from_output =
             |step: &Step| matches!(step, Step::Send { src, .. } if src.buf == Buf::Output);
         let forwards = steps.iter().any(from_output);
-        Self { steps, lands: lands.into(), stays, forwards, peers: peers.into() }
+        Self { steps, lands: lands.into(), stays, answers, forwards, peers: peers.into() }
+    }
+
+    /// The chunk of the receiver's output that the sum which step `at` sends may be written to as it is formed.
+    pub(crate) fn answers(&self, at: usize) -> Option<u32> {
+        self.answers.get(at).copied().filter(|chunk| *chunk != NO_LANDING)
     }
 
     /// When the source of step `at`, which is a send, may stay where it is.

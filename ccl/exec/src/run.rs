@@ -103,6 +103,10 @@ pub(crate) struct Run {
     pub(crate) landing: Vec<u32>,
     /// Peers that tell us where to land.
     pub(crate) permits: Vec<(u32, Permit)>,
+    /// Outputs of coherent peers that this rank may write.
+    pub(crate) outputs: Vec<(u32, Memory)>,
+    /// Pass and step of the send whose bytes were written to the receiver's output already.
+    pub(crate) written: Option<(u32, usize)>,
 }
 
 impl Run {
@@ -119,6 +123,8 @@ impl Run {
             ungranted: Vec::new(),
             landing: Vec::new(),
             permits: Vec::new(),
+            outputs: Vec::new(),
+            written: None,
         }
     }
 

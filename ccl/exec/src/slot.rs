@@ -30,10 +30,12 @@ pub(crate) enum Kind {
     Region,
     /// Where the sender has them: the payload is their address in the sender's process.
     Address,
+    /// Where they belong: the sender wrote them to the receiver's output.
+    Output,
 }
 
 impl Kind {
-    const ALL: [Self; 4] = [Self::Slot, Self::Line, Self::Region, Self::Address];
+    const ALL: [Self; 5] = [Self::Slot, Self::Line, Self::Region, Self::Address, Self::Output];
 }
 
 /// What stands directly before the payload, so that header and payload are one put.
@@ -85,24 +87,34 @@ pub(crate) struct Place {
     /// Their offset in the region of the card, or their address when the card is empty.
     pub(crate) at: u64,
     pub(crate) card: Card,
+    /// The offset of the sender's output in its region, and the region's card; empty when the receiver may not write it.
+    pub(crate) output: (u64, Card),
 }
 
 impl Place {
     /// Most bytes that it takes.
-    pub(crate) const LONGEST: usize = 16 + Card::MAX;
+    pub(crate) const LONGEST: usize = 2 * (16 + Card::MAX);
 
-    /// The place, the length of the card, the card.
+    /// Of the bytes and of the output: the place, the length of the card, the card.
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let len = self.card.0.len() as u64;
-        [&self.at.to_le_bytes()[..], &len.to_le_bytes(), &self.card.0].concat()
+        let part = |at: u64, card: &Card| {
+            [&at.to_le_bytes()[..], &(card.0.len() as u64).to_le_bytes(), &card.0].concat()
+        };
+        [part(self.at, &self.card), part(self.output.0, &self.output.1)].concat()
     }
 
-    /// Reads what [`Place::encode`] wrote, whatever follows; `None` when the card does not end.
+    /// Reads what [`Place::encode`] wrote, whatever follows; `None` when a card does not end.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
-        let (at, rest) = bytes.split_first_chunk()?;
-        let (len, rest) = rest.split_first_chunk()?;
-        let card = rest.get(..usize::try_from(u64::from_le_bytes(*len)).ok()?)?;
-        Some(Self { at: u64::from_le_bytes(*at), card: Card(card.into()) })
+        let part = |bytes: &[u8]| {
+            let (at, rest) = bytes.split_first_chunk()?;
+            let (len, rest) = rest.split_first_chunk()?;
+            let len = usize::try_from(u64::from_le_bytes(*len)).ok()?;
+            let (card, rest) = rest.split_at_checked(len)?;
+            Some((u64::from_le_bytes(*at), Card(card.into()), rest.to_vec()))
+        };
+        let (at, card, rest) = part(bytes)?;
+        let (output_at, output_card, _) = part(&rest)?;
+        Some(Self { at, card, output: (output_at, output_card) })
     }
 }
 
@@ -192,13 +204,15 @@ mod tests {
                 Header { freed: 7, digest: 0x8000_0001, bytes: u32::MAX, kind, stamp: 1 << 40 };
             assert_eq!(Header::decode(header.encode()), Some(header));
         }
-        let place = Place { at: 1 << 40, card: Card(b"a region".as_slice().into()) };
+        let card = |bytes: &[u8]| Card(bytes.into());
+        let output = (7, card(b"another"));
+        let place = Place { at: 1 << 40, card: card(b"a region"), output };
         let encoded = [&place.encode()[..], b"something else"].concat();
         assert_eq!(Place::decode(&encoded), Some(place));
         assert_eq!(Place::decode(&encoded[..20]), None);
         let mut bytes =
             Header { freed: 0, digest: 0, bytes: 0, kind: Kind::Slot, stamp: 1 }.encode();
-        bytes[16] = 4;
+        bytes[16] = 5;
         assert_eq!(Header::decode(bytes), None);
     }
 }

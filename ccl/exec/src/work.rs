@@ -24,6 +24,8 @@ pub(crate) struct Sink {
     pub(crate) dst: Chunks,
     /// Bytes of the (single) chunk that were consumed before.
     pub(crate) skip: usize,
+    /// Where the sum is written as well, if it is of a single chunk.
+    pub(crate) also: Option<Memory>,
 }
 
 impl Run {
@@ -199,7 +201,7 @@ impl Run {
     }
 
     pub(crate) fn begin_recv(
-        &self,
+        &mut self,
         machine: &mut Machine,
         from: u32,
         with: Option<Chunks>,
@@ -241,7 +243,7 @@ impl Run {
         if self.is_held(machine, dst) {
             return Ok(Begun::Wait);
         }
-        self.receive(machine, from, (slot, header), Sink { with, dst, skip: 0 })
+        self.receive(machine, from, (slot, header), Sink { with, dst, skip: 0, also: None })
     }
 
     /// Copies or reduces the bytes of a message into their destination.
@@ -249,7 +251,7 @@ impl Run {
         &self,
         machine: &mut Machine,
         message: Memory,
-        Sink { with, dst, skip }: Sink,
+        Sink { with, dst, skip, also }: Sink,
     ) -> Result<u64, Error> {
         let out = self.buffer(machine, dst.buf).memory;
         let (mut ticket, mut at) = (0, 0);
@@ -272,7 +274,9 @@ impl Run {
                 Some(with) => {
                     let operand = part(self.buffer(machine, with.buf).memory, &rest(with, k, at));
                     let (dtype, by) = (self.call.prepared.dtype, &self.call.prepared.combine);
-                    self.submit(machine, &Work::reduce(&[operand, payload], dst, dtype, by))?
+                    let stores = if also.is_some() { self.stores() } else { Stores::Cached };
+                    let srcs = &[operand, payload];
+                    self.submit(machine, &Work::Reduce { srcs, dst, also, dtype, by, stores })?
                 }
             };
             at += dst.len;
@@ -280,10 +284,15 @@ impl Run {
         Ok(ticket)
     }
 
+    /// Whether this rank sends from its output what it has not written to the receiver's output as well.
+    fn forwards(&self) -> bool {
+        self.steps().forwards && self.outputs.is_empty()
+    }
+
     /// How copies to the output are stored: past the cache where they would only push out other things, because the
     /// output is long and this rank does not send it on.
     fn stores(&self) -> Stores {
-        if self.call.output.memory.len >= STREAMED && !self.steps().forwards {
+        if self.call.output.memory.len >= STREAMED && !self.forwards() {
             Stores::Streaming
         } else {
             Stores::Cached

@@ -17,6 +17,8 @@ struct Setting {
     options: simulated::Options,
     in_place: bool,
     npu: bool,
+    /// Buffers are the transport's, which peers can reach.
+    shared: bool,
     count: u64,
 }
 
@@ -58,11 +60,14 @@ impl Job {
         Self { clock, executors, device }
     }
 
-    fn buffer(&self, elems: u64) -> Memory {
-        if elems == 0 {
+    fn buffer(&mut self, me: u32, elems: u64, shared: bool) -> Memory {
+        let len = usize::try_from(elems * 4).unwrap();
+        if len == 0 {
             Memory::EMPTY
+        } else if shared {
+            self.executors[me as usize].alloc(len).unwrap().1
         } else {
-            self.device.alloc(usize::try_from(elems * 4).unwrap()).unwrap()
+            self.device.alloc(len).unwrap()
         }
     }
 
@@ -158,9 +163,9 @@ fn check(by: &dyn Algorithm, what: Collective, world: &World, setting: &Setting)
             let (input, output) =
                 (u64::from(input) * setting.count, u64::from(output) * setting.count);
             let (src, dst) = if setting.in_place && input > 0 && output > 0 {
-                in_place(me, input, output, job.buffer(input.max(output)))
+                in_place(me, input, output, job.buffer(me, input.max(output), setting.shared))
             } else {
-                (job.buffer(input), job.buffer(output))
+                (job.buffer(me, input, setting.shared), job.buffer(me, output, setting.shared))
             };
             job.write(dst, &mut vec![-1.0; usize::try_from(output).unwrap()]);
             let mut values: Vec<f32> = (0..input)
@@ -227,6 +232,7 @@ fn base() -> Setting {
         options: simulated::Options::default(),
         in_place: false,
         npu: false,
+        shared: false,
         count: 300,
     }
 }
@@ -311,7 +317,12 @@ fn between_coherent_peers_that_read_each_other() {
         let settings = Settings { slots, lanes, ..base().settings };
         for (count, npu) in [(1, false), (300, false), (300, true)] {
             let (options, ranks) = (options.clone(), if npu { 2..=3 } else { 2..=5 });
-            check_all(ranks, &Setting { options, settings, in_place, npu, count });
+            let shared = count == 300 && !npu;
+            for shared in [false, shared] {
+                let options = options.clone();
+                let setting = Setting { options, settings, in_place, npu, shared, count };
+                check_all(ranks.clone(), &setting);
+            }
         }
     }
 }

@@ -23,7 +23,7 @@ const FEW: u32 = 8;
 /// Up to here the fewest messages are best for a few ranks.
 const TINY: u64 = 2 << 10;
 /// Up to here two ranks had better send each other all than half of it twice.
-const SHORT: u64 = 32 << 10;
+const SHORT: u64 = 128 << 10;
 /// A vector of so many bytes per rank fills a chain of them: a default slot each.
 const FILL: u64 = 256 << 10;
 
@@ -100,7 +100,7 @@ fn fast(what: Collective, bytes: u64, world: &World) -> &'static str {
             Size::Small if levels => "two-level-doubling",
             _ if levels => "two-level-ring",
             // One message each way, and the sum of two is the same in either order.
-            Size::Small if n == 2 && bytes <= SHORT => "recursive-doubling",
+            _ if n == 2 && bytes <= SHORT => "recursive-doubling",
             Size::Small if few && bytes <= TINY => "linear",
             _ if few => "two-shot",
             Size::Small => "recursive-doubling",

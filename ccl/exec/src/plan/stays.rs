@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use dure_plan::{Buf, Chunks, Rank, Step};
 
-use super::{LANDING_RANKS, Landing, Stays};
+use super::{LANDING_RANKS, Landing, NO_LANDING, Stays};
 
 /// A message on an edge: which way it goes, and its number among those that go that way.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -56,6 +56,57 @@ pub(super) fn of(landing: &Landing<'_>, me: Rank, lane: u16, steps: &[Step]) -> 
         stays[at] = Stays { apart: may(false), in_place: may(true) };
     }
     stays.into()
+}
+
+/// For each of `me`'s sends, the chunk of the receiver's output that it fills, if it sends back to a peer the sum that the
+/// step before formed with that peer's message, and the peer's output is free to be written by then: before the answer
+/// comes, the peer does nothing with that chunk but send it to `me`, who has received it.
+pub(super) fn answers(landing: &Landing<'_>, me: Rank, lane: u16, steps: &[Step]) -> Box<[u32]> {
+    let mut answers = vec![NO_LANDING; steps.len()];
+    let messages = numbered(steps);
+    for (at, pair) in steps.windows(2).enumerate() {
+        if let [Step::RecvReduce { from, dst, .. }, Step::Send { to, src }] = *pair
+            && (from, dst) == (to, src)
+            && let (Some(received), Some(sent)) = (messages[at], messages[at + 1])
+            && landing.world.ranks <= LANDING_RANKS
+        {
+            let theirs: Vec<Step> =
+                landing.by.steps(landing.what, landing.world, from, lane).collect();
+            answers[at + 1] =
+                filled(landing, (from, &theirs), me, (received, sent)).unwrap_or(NO_LANDING);
+        }
+    }
+    answers.into()
+}
+
+/// The chunk of a peer's output that it fills with the message that `me` sent, if it did nothing with it before but send
+/// it to `me` with the message that `me` received, or earlier.
+fn filled(
+    landing: &Landing<'_>,
+    (peer, steps): (Rank, &[Step]),
+    me: Rank,
+    (received, sent): (Message, Message),
+) -> Option<u32> {
+    let messages = numbered(steps);
+    let is = |at: usize, message: Message| {
+        with(&steps[at]) == Some(me) && messages[at] == Some(message.mirrored())
+    };
+    let last_sent = (0..steps.len()).find(|at| is(*at, received))?;
+    let filling = (0..steps.len()).find(|at| is(*at, sent))?;
+    let Step::Recv { dst, .. } = steps[filling] else { return None };
+    if dst.buf != Buf::Output || dst.len != 1 {
+        return None;
+    }
+    let place = (Buf::Output, dst.first);
+    let touches = |chunks: Chunks| places(landing, chunks, peer, true).any(|other| other == place);
+    let is_free = |at: usize| match steps[at] {
+        Step::Send { to, src } => !touches(src) || (to == me && at <= last_sent),
+        Step::Recv { dst, .. } => !touches(dst),
+        Step::RecvReduce { with, dst, .. } => !touches(with) && !touches(dst),
+        Step::Copy { src, dst } => !touches(src) && !touches(dst),
+        Step::Reduce { srcs, dst } => !touches(srcs.own) && !touches(dst),
+    };
+    (0..filling).all(is_free).then_some(dst.first)
 }
 
 /// The steps that write each place, in order.
@@ -159,6 +210,17 @@ mod tests {
             if matches!(step, Step::Send { .. }) {
                 assert_eq!(stays, Stays::ALWAYS, "{step}");
             }
+        }
+    }
+
+    #[test]
+    fn the_sum_of_two_is_written_to_both_outputs() {
+        let by = dure_plan::find(Collective::AllReduce, "two-shot").unwrap();
+        for me in 0..2 {
+            let plan = Plan::collect(Collective::AllReduce, &World::flat(2), by, Rank(me));
+            let lane = &plan.lanes[0];
+            let answers: Vec<_> = (0..lane.steps.len()).filter_map(|at| lane.answers(at)).collect();
+            assert_eq!(answers, [me], "rank {me} sends its part back");
         }
     }
 
