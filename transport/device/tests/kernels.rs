@@ -222,7 +222,7 @@ fn every_pair_of_8_bit_numbers_is_reduced_right() {
             check_all(&[a.clone(), b.clone()], (dtype, by));
         }
         // And sums and products of three, which are rounded once.
-        for c in [0x00, 0x01, 0x81, 0x07, 0x34, 0xb9, 0x42, 0x7b, 0xfc, 0x7e, 0x7f] {
+        for c in [0x01, 0x81, 0x34, 0xfc, 0x7f] {
             for by in &OPERATIONS[..2] {
                 check_all(&[a.clone(), b.clone(), vec![c; 1 << 16]], (dtype, by));
             }

@@ -2,7 +2,6 @@
 
 use std::ptr;
 
-use super::strip::LINE;
 use crate::{Memory, Stores};
 
 /// The destinations of a piece of work.
@@ -72,6 +71,8 @@ impl Output<'_> {
 #[inline(always)]
 unsafe fn stream(src: *const u8, dst: *mut u8, len: usize) {
     use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_stream_si128};
+
+    use super::strip::LINE;
 
     let head = dst.align_offset(LINE).min(len);
     let tail = head + (len - head) / LINE * LINE;

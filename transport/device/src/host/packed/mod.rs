@@ -1,7 +1,7 @@
 //! Sums, products and scaling of the small floating-point types in vectors, on units that convert binary16: what the
 //! compiler does not find in a plain loop.
 //!
-//! [`format`] says how each type is computed with, in terms of the few instructions of a [`unit::Unit`], of which
+//! [`mod@format`] says how each type is computed with, in terms of the few instructions of a [`unit::Unit`], of which
 //! [`extension`] replaces some; [`lines`] has the loops. Here is which of them serves which [`Set`].
 
 mod avx2;
