@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::Socket;
 
 use crate::error::{Error, Result};
 use crate::preamble::Preamble;
+use crate::socket::create;
 use crate::timer::Timer;
 
 /// How long one address may take to connect. TCP sends its first packet again after 1 s, so that one lost packet does
@@ -186,8 +187,7 @@ impl Dial {
     }
 
     fn attempt(&self, to: SocketAddr, mark: u64) -> io::Result<Socket> {
-        let socket =
-            Socket::new(Domain::for_address(to), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+        let socket = create(to)?;
         match socket.connect(&to.into()) {
             Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(error),
             _ => {}

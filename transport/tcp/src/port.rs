@@ -17,15 +17,16 @@ use std::io::{self, Read};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::error::{Error, Result};
 use crate::preamble::{Kind, Preamble};
+use crate::socket::create;
 use crate::timer::Timer;
 
 /// Connections that the kernel may hold until they are accepted. The kernel lowers it to net.core.somaxconn, 4096
@@ -130,6 +131,8 @@ struct Held {
 #[derive(Debug)]
 struct Queue {
     waiting: Mutex<VecDeque<Incoming>>,
+    /// Whether something waits, for whoever asks often.
+    some: AtomicBool,
     /// Readable while something waits.
     bell: EventFd,
 }
@@ -181,7 +184,11 @@ impl Port {
     pub fn register(self: &Arc<Self>, id: [u8; 16], kind: Kind) -> Result<Inbox> {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let bell = EventFd::from_flags(flags).map_err(Error::system("eventfd"))?;
-        let queue = Arc::new(Queue { waiting: Mutex::new(VecDeque::new()), bell });
+        let queue = Arc::new(Queue {
+            waiting: Mutex::new(VecDeque::new()),
+            some: AtomicBool::new(false),
+            bell,
+        });
         let mut state = lock(&self.state);
         state.inboxes.insert((id, kind), Arc::clone(&queue));
         for held in std::mem::take(&mut state.held) {
@@ -345,6 +352,7 @@ impl Queue {
         let mut waiting = lock(&self.waiting);
         if waiting.len() < most {
             waiting.push_back(incoming);
+            self.some.store(true, Ordering::Release);
             // It can fail only for a sum beyond 64 bits.
             let _ = self.bell.write(1);
         }
@@ -360,11 +368,20 @@ pub struct Inbox {
 }
 
 impl Inbox {
+    /// Whether no connection waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.queue.some.load(Ordering::Acquire)
+    }
+
     /// The next connection, if one is there.
     pub fn try_take(&self) -> Option<Incoming> {
+        if self.is_empty() {
+            return None;
+        }
         let mut waiting = lock(&self.queue.waiting);
         let next = waiting.pop_front()?;
         if waiting.is_empty() {
+            self.queue.some.store(false, Ordering::Release);
             // It can fail only when the bell is silent already.
             let _ = self.queue.bell.read();
         }
@@ -438,8 +455,7 @@ fn listen_on(port: u16) -> io::Result<TcpListener> {
 }
 
 fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket =
-        Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    let socket = create(address)?;
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
     }
