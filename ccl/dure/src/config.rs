@@ -14,7 +14,7 @@ pub use self::algo::AlgorithmRules;
 use self::setting::{
     Count, Duration as Span, Kind, Maybe, Number, Path, Size, Switch, Text, nearest,
 };
-pub use self::setting::{Interfaces, PortRange, Progress, Secret, Transports};
+pub use self::setting::{Interfaces, PortRange, Progress, Secret, TcpDriver, Transports};
 
 /// One variable, for documentation and messages.
 struct Variable {
@@ -82,6 +82,8 @@ settings! {
     "DURE_IFNAME" ifname: Option<Interfaces>, Maybe<Interfaces> = None, "all, likely ones first";
     /// TCP connections per pair of ranks.
     "DURE_TCP_FLOWS" tcp_flows: Option<u32>, Maybe<Count> = None, "chosen by the transport";
+    /// How bytes are moved between sockets and memory.
+    "DURE_TCP_DRIVER" tcp_driver: TcpDriver, TcpDriver = TcpDriver::Auto, "auto, by the number of peers";
     /// Algorithms that may be used, by collective.
     "DURE_ALGO" algo: AlgorithmRules, AlgorithmRules = AlgorithmRules::default(), "all, chosen by size and ranks";
     /// Parallel lanes of a collective.
@@ -220,6 +222,7 @@ mod tests {
             ("DURE_PORT_RANGE", "5000-5010"),
             ("DURE_IFNAME", "eth,ib"),
             ("DURE_TCP_FLOWS", "2"),
+            ("DURE_TCP_DRIVER", "io_uring"),
             ("DURE_LANES", "8"),
             ("DURE_SLOTS", "2"),
             ("DURE_SLOT_BYTES", "1M"),
@@ -241,6 +244,7 @@ mod tests {
             .port_range(Some(PortRange { first: 5000, last: 5010 }))
             .ifname(Some(Interfaces::parse("eth,ib").unwrap()))
             .tcp_flows(Some(2))
+            .tcp_driver(TcpDriver::IoUring)
             .lanes(Some(8))
             .slots(2)
             .slot_bytes(1 << 20)

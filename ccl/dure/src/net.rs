@@ -172,6 +172,7 @@ fn transports(id: &UniqueId, rank: u32, config: &Config) -> Result<Vec<Box<dyn T
             port,
             addresses: addresses.into_iter().map(|ip| SocketAddr::new(ip, number)).collect(),
             flows,
+            driver: config.tcp_driver,
         };
         subs.push(dure_tcp::open(options).map_err(|e| transport_error(TCP, e))?);
     }

@@ -58,6 +58,12 @@ impl Header {
         Self { region: NO_REGION, nonce: 0, offset: 0, len: 0, signal }
     }
 
+    /// Length of the whole frame, in bytes.
+    #[must_use]
+    pub fn frame_len(&self) -> usize {
+        Self::LEN + usize::try_from(self.len).expect("a frame fits the address space")
+    }
+
     /// As it goes over the wire.
     #[must_use]
     pub fn encode(&self) -> [u8; Self::LEN] {

@@ -13,7 +13,7 @@
 //! ```
 //!
 //! ```
-//! use dure_tcp::{Options, Port, PortOptions, open};
+//! use dure_tcp::{Driver, Options, Port, PortOptions, open};
 //! use dure_transport::Peer;
 //! use dure_transport::proof::Key;
 //!
@@ -26,6 +26,7 @@
 //!     port,
 //!     addresses: vec![address],
 //!     flows: 2,
+//!     driver: Driver::Auto,
 //! })?;
 //! assert_eq!(net.caps(Peer(1)).flows, 2);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -35,12 +36,14 @@
 
 mod address;
 mod dial;
+mod driver;
 mod error;
 pub mod frame;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod join;
 mod memory;
+mod polling;
 mod port;
 mod preamble;
 mod prove;
@@ -50,9 +53,12 @@ mod send;
 mod socket;
 mod strangers;
 mod timer;
+mod traffic;
 mod transport;
+mod uring;
 
 pub use crate::dial::Dial;
+pub use crate::driver::Driver;
 pub use crate::error::{Error, Result};
 pub use crate::port::{Inbox, Incoming, Port, PortOptions};
 pub use crate::preamble::{BadPreamble, Kind, MAGIC, Preamble};

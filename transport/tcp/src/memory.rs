@@ -13,6 +13,10 @@ use std::ptr::NonNull;
 use dure_device::{Memory, Space};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
+/// Where a system call takes an address that may be left out. The two calls of every small message are made without
+/// libc, whose `send` and `recv` are points where a thread can be cancelled: that costs 20 ns each.
+const NO_ADDRESS: usize = 0;
+
 /// Host memory that somebody promised to keep mapped.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bytes(Memory);
@@ -36,12 +40,6 @@ impl Bytes {
         self.0.len
     }
 
-    /// Where it begins.
-    #[cfg(test)]
-    pub(crate) fn address(self) -> usize {
-        self.0.address()
-    }
-
     /// The `len` bytes from `offset`.
     ///
     /// # Panics
@@ -63,6 +61,17 @@ impl Bytes {
         unsafe { to.ptr.copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) };
     }
 
+    /// Copies these bytes into a slice of their length.
+    ///
+    /// # Panics
+    /// When the lengths differ.
+    pub(crate) fn read(self, into: &mut [u8]) {
+        assert_eq!(into.len(), self.len(), "a copy is as long as what is copied");
+        // SAFETY: `new` had mapped memory promised that no reference, so `into` neither, points into, and the lengths
+        // are equal.
+        unsafe { self.0.ptr.copy_to_nonoverlapping(NonNull::from(into).cast(), self.len()) };
+    }
+
     /// A copy of these bytes.
     pub(crate) fn keep(self) -> io::Result<Pages> {
         let pages = Pages::new(self.len())?;
@@ -82,6 +91,16 @@ impl Bytes {
         // SAFETY: the first range was promised to be mapped and not otherwise in use, the second is borrowed.
         result(unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT) })
     }
+}
+
+/// Receives as much as is there and fits.
+pub(crate) fn receive(fd: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<usize> {
+    let (fd, ptr, len) = (fd.as_raw_fd(), into.as_mut_ptr(), into.len());
+    // SAFETY: the range is borrowed. The arguments are those of recvfrom(2), without an address.
+    let got = unsafe {
+        libc::syscall(libc::SYS_recvfrom, fd, ptr, len, libc::MSG_DONTWAIT, NO_ADDRESS, NO_ADDRESS)
+    };
+    result(got)
 }
 
 /// Zeroed pages of this process, given back when dropped.
@@ -159,8 +178,13 @@ impl<'a, const N: usize> Gather<'a, N> {
     pub(crate) fn send(&mut self, fd: BorrowedFd<'_>) -> io::Result<usize> {
         const FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
         if let [one] = self.iov[..self.count] {
-            // SAFETY: `push_slice` borrowed the range, or `Bytes::new` had it promised to be mapped and still.
-            return result(unsafe { libc::send(fd.as_raw_fd(), one.iov_base, one.iov_len, FLAGS) });
+            let (fd, libc::iovec { iov_base, iov_len }) = (fd.as_raw_fd(), one);
+            // SAFETY: `push_slice` borrowed the range, or `Bytes::new` had it promised to be mapped and still. The
+            // arguments are those of sendto(2), without an address.
+            let sent = unsafe {
+                libc::syscall(libc::SYS_sendto, fd, iov_base, iov_len, FLAGS, NO_ADDRESS, 0)
+            };
+            return result(sent);
         }
         let message = message(&mut self.iov[..self.count]);
         // SAFETY: as above, for each range of the list.
@@ -191,7 +215,10 @@ fn message(iov: &mut [libc::iovec]) -> libc::msghdr {
 }
 
 /// A count, or the error that the system call left behind.
-fn result(count: isize) -> io::Result<usize> {
+fn result<N>(count: N) -> io::Result<usize>
+where
+    usize: TryFrom<N>,
+{
     usize::try_from(count).map_err(|_| io::Error::last_os_error())
 }
 

@@ -1,29 +1,17 @@
-//! The receiving half of a flow.
+//! The receiving half of a flow: what the bytes of a connection mean. It does no I/O; drivers bring the bytes.
 //!
-//! Headers and small payloads pass through a buffer; the rest of a large payload is received where it belongs, by the
-//! same system call that reads the beginning of the next frame. Nothing is written before region, nonce, bounds and
-//! counter of its frame are checked.
-
-use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+//! The payload of a frame that is known can be received where it belongs ([`Receiving::landing`]); all other bytes pass
+//! through a buffer of the driver's ([`Receiving::feed`]). Nothing is written before region, nonce, bounds and counter
+//! of its frame are checked.
 
 use dure_transport::{Error, Peer};
-use nix::sys::socket::{MsgFlags, recv};
 
 use crate::frame::{Header, NO_SIGNAL};
 use crate::memory::Bytes;
-use crate::prove::broken;
-use crate::region::{Regions, index};
+use crate::region::{Landing, Regions, index};
 
-/// Bytes of the buffer: as much as one system call may bring of small frames.
-const BUFFER: usize = 64 << 10;
-/// How much of the buffer is used while payloads are large: what comes into it is copied once more, so it should hold
-/// the next header and little else.
-const LEAN: usize = 512;
-/// Payloads from this length on are large, in bytes.
+/// Payloads from this length on are large, in bytes: worth a system call that receives them where they belong.
 const LARGE: u32 = 4 << 10;
-/// Most system calls for one flow in one poll, so that a fast peer cannot keep the others out.
-const CALLS: usize = 16;
 
 /// A counter, and who may bump it.
 #[derive(Debug)]
@@ -40,129 +28,100 @@ pub(crate) struct Ground<'a> {
     pub(crate) peer: Peer,
 }
 
-/// Whether there may be more to read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Left {
-    Nothing,
-    Perhaps,
+/// The receiving half of a flow.
+#[derive(Debug, Default)]
+pub(crate) struct Receiving {
+    /// The beginning of a header, and its length.
+    header: [u8; Header::LEN],
+    held: usize,
+    /// What is missing of the current frame.
+    payload: Option<Payload>,
+    /// Whether the last payload was large.
+    bulk: bool,
 }
 
-/// The receiving half of a flow.
-#[derive(Debug)]
-pub(crate) struct Receiving {
-    buffer: Box<[u8]>,
-    /// Bytes of the buffer that are not used yet: less than a header, between calls.
-    held: usize,
-    /// How much of the buffer the next call may fill.
-    limit: usize,
-    /// What is missing of the current frame's payload, as a header that names just that.
-    payload: Option<Header>,
+#[derive(Clone, Copy, Debug)]
+struct Payload {
+    landing: Landing,
+    /// The counter to bump afterwards.
+    signal: u32,
 }
 
 impl Receiving {
-    pub(crate) fn new() -> Self {
-        Self { buffer: vec![0; BUFFER].into(), held: 0, limit: BUFFER, payload: None }
+    /// Whether the flow carries large payloads: then no more than the next header should pass through a buffer.
+    pub(crate) fn is_bulk(&self) -> bool {
+        self.bulk
     }
 
-    /// Reads what is there, up to a bound.
+    /// Where the next bytes belong; empty when they begin a frame.
     ///
     /// # Errors
-    /// [`Error::Closed`] at the end of the connection, [`Error::System`] when it broke, [`Error::Protocol`].
-    pub(crate) fn read(
-        &mut self,
-        fd: BorrowedFd<'_>,
-        ground: &mut Ground<'_>,
-    ) -> Result<Left, Error> {
-        for _ in 0..CALLS {
-            let landing = match &self.payload {
-                Some(header) => ground.regions.landing(header, ground.peer).map_err(protocol)?,
-                None => Bytes::EMPTY,
-            };
-            let free = &mut self.buffer[self.held..self.limit];
-            let asked = landing.len() + free.len();
-            let got = if landing.len() == 0 {
-                recv(fd.as_raw_fd(), free, MsgFlags::MSG_DONTWAIT).map_err(io::Error::from)
-            } else {
-                landing.receive(fd, free)
-            };
-            let got = match got {
-                Ok(0) => return Err(Error::Closed),
-                Ok(got) => got,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return Ok(Left::Nothing);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(broken("recv", error)),
-            };
-            let landed = got.min(landing.len());
-            self.landed(landed, ground);
-            self.held += got - landed;
-            self.digest(ground).map_err(protocol)?;
-            if got < asked {
-                return Ok(Left::Nothing);
-            }
-        }
-        Ok(Left::Perhaps)
+    /// [`Error::Protocol`] when the region was released meanwhile.
+    pub(crate) fn landing(&self, regions: &Regions) -> Result<Bytes, Error> {
+        let bytes = |payload: &Payload| regions.bytes(&payload.landing).map_err(protocol);
+        self.payload.as_ref().map_or(Ok(Bytes::EMPTY), bytes)
     }
 
-    /// Uses up the buffer, except for an incomplete header.
-    fn digest(&mut self, ground: &mut Ground<'_>) -> Result<(), &'static str> {
-        let mut at = 0;
-        loop {
-            let bytes = &self.buffer[at..self.held];
-            if let Some(header) = &self.payload {
-                let landing = ground.regions.landing(header, ground.peer)?;
-                let count = landing.len().min(bytes.len());
-                landing.write(&bytes[..count]);
-                at += count;
-                self.landed(count, ground);
-                if self.payload.is_some() {
-                    break;
-                }
-            } else {
-                let Some(bytes) = bytes.first_chunk() else { break };
-                let header = Header::decode(bytes).map_err(|_| "a frame header that cannot be")?;
-                at += Header::LEN;
+    /// The next `count` bytes were received where they belong.
+    pub(crate) fn landed(&mut self, count: usize, ground: &mut Ground<'_>) {
+        let Some(Payload { landing, signal }) = self.payload else { return };
+        let landing = landing.skip(count);
+        self.payload = (landing.len() > 0).then_some(Payload { landing, signal });
+        if self.payload.is_none() {
+            ground.bump(signal);
+        }
+    }
+
+    /// Takes the next bytes, wherever in a frame they begin and end.
+    ///
+    /// # Errors
+    /// [`Error::Protocol`].
+    pub(crate) fn feed(&mut self, mut bytes: &[u8], ground: &mut Ground<'_>) -> Result<(), Error> {
+        while !bytes.is_empty() {
+            if let Some(payload) = &self.payload {
+                let to = ground.regions.bytes(&payload.landing).map_err(protocol)?;
+                let (payload, rest) = bytes.split_at(to.len().min(bytes.len()));
+                to.write(payload);
+                self.landed(payload.len(), ground);
+                bytes = rest;
+            } else if let (0, Some((header, rest))) = (self.held, bytes.split_first_chunk()) {
                 self.admit(header, ground)?;
+                bytes = rest;
+            } else {
+                let (part, rest) = bytes.split_at((Header::LEN - self.held).min(bytes.len()));
+                self.header[self.held..][..part.len()].copy_from_slice(part);
+                self.held += part.len();
+                bytes = rest;
+                if self.held == Header::LEN {
+                    self.held = 0;
+                    self.admit(&self.header.clone(), ground)?;
+                }
             }
         }
-        self.buffer.copy_within(at..self.held, 0);
-        self.held -= at;
         Ok(())
     }
 
     /// Checks a new frame before a byte of it is written.
-    fn admit(&mut self, header: Header, ground: &mut Ground<'_>) -> Result<(), &'static str> {
+    fn admit(&mut self, header: &[u8; Header::LEN], ground: &mut Ground<'_>) -> Result<(), Error> {
+        let header =
+            Header::decode(header).map_err(|_| protocol("a frame header that cannot be"))?;
         if header.signal != NO_SIGNAL {
             let counter = ground
                 .counters
                 .get(index(header.signal))
-                .ok_or("a frame for a counter that does not exist")?;
+                .ok_or_else(|| protocol("a frame for a counter that does not exist"))?;
             if counter.from != ground.peer {
-                return Err("a frame for a counter of another peer");
+                return Err(protocol("a frame for a counter of another peer"));
             }
         }
         if header.len == 0 {
             ground.bump(header.signal);
             return Ok(());
         }
-        ground.regions.landing(&header, ground.peer)?;
-        self.limit = if header.len >= LARGE { LEAN } else { BUFFER };
-        self.payload = Some(header);
+        let landing = ground.regions.landing(&header, ground.peer).map_err(protocol)?;
+        self.bulk = header.len >= LARGE;
+        self.payload = Some(Payload { landing, signal: header.signal });
         Ok(())
-    }
-
-    /// Notes that `count` more bytes of the payload are where they belong.
-    fn landed(&mut self, count: usize, ground: &mut Ground<'_>) {
-        let Some(header) = &mut self.payload else { return };
-        let count = u32::try_from(count).expect("no more lands than the payload has");
-        header.offset += u64::from(count);
-        header.len -= count;
-        if header.len == 0 {
-            let signal = header.signal;
-            self.payload = None;
-            ground.bump(signal);
-        }
     }
 }
 
@@ -176,4 +135,117 @@ impl Ground<'_> {
 
 fn protocol(what: &'static str) -> Error {
     Error::Protocol { what }
+}
+
+#[cfg(test)]
+mod tests {
+    use dure_transport::Region;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::region::Remote;
+
+    const PEER: Peer = Peer(1);
+    const REGION: usize = 9000;
+
+    /// A region that the peer may write, and two counters, one of them the peer's.
+    fn ground(regions: &mut Regions) -> (Region, Remote, [Counter; 2]) {
+        let (region, _) = regions.alloc(REGION).unwrap();
+        let remote = Remote::from_key(Peer(0), &regions.key(region, PEER).unwrap()).unwrap();
+        (region, remote, [PEER, Peer(2)].map(|from| Counter { from, value: 0 }))
+    }
+
+    fn header(remote: &Remote, offset: u64, len: u32) -> Header {
+        Header { region: remote.number, nonce: remote.nonce, offset, len, signal: 0 }
+    }
+
+    /// Where a frame of a test lands, and whether it is a pure signal before that.
+    fn frame() -> impl Strategy<Value = (usize, usize, bool)> {
+        let len = prop_oneof![1..40_usize, 4000..5000_usize];
+        (0..4000_usize, len, any::<bool>())
+    }
+
+    proptest! {
+        /// However a stream is cut, and whichever of its payload bytes are received in place, the same bytes land and
+        /// the same counters count.
+        #[test]
+        fn a_stream_means_the_same_however_it_is_cut(
+            frames in proptest::collection::vec(frame(), 1..20),
+            cuts in proptest::collection::vec((1..3000_usize, any::<bool>()), 1..20),
+        ) {
+            let mut regions = Regions::new();
+            let (region, remote, mut counters) = ground(&mut regions);
+            let (mut stream, mut expected, mut signals) = (Vec::new(), vec![0; REGION], 0);
+            for ((at, len, signal), fill) in frames.into_iter().zip(1..) {
+                if signal {
+                    stream.extend(Header::signal(0).encode());
+                    signals += 1;
+                }
+                let header = header(&remote, at.try_into().unwrap(), len.try_into().unwrap());
+                stream.extend(header.encode());
+                stream.extend(vec![fill; len]);
+                expected[at..at + len].fill(fill);
+                signals += 1;
+            }
+            let mut receiving = Receiving::default();
+            let mut cuts = cuts.iter().cycle();
+            let mut bytes = &stream[..];
+            while !bytes.is_empty() {
+                let (count, in_place) = cuts.next().unwrap();
+                let (mut part, rest) = bytes.split_at(*count.min(&bytes.len()));
+                bytes = rest;
+                let mut ground = Ground { regions: &regions, counters: &mut counters, peer: PEER };
+                let landing = receiving.landing(&regions).unwrap();
+                if *in_place {
+                    let (payload, rest) = part.split_at(landing.len().min(part.len()));
+                    landing.part(0, payload.len()).write(payload);
+                    receiving.landed(payload.len(), &mut ground);
+                    part = rest;
+                }
+                receiving.feed(part, &mut ground).unwrap();
+            }
+            let mut arrived = vec![0; REGION];
+            let span = dure_transport::Span { region, offset: 0, len: REGION.try_into().unwrap() };
+            regions.span(span).read(&mut arrived);
+            prop_assert!(arrived == expected);
+            prop_assert_eq!([counters[0].value, counters[1].value], [signals, 0]);
+        }
+    }
+
+    #[test]
+    fn nothing_of_a_refused_frame_is_written() {
+        let mut regions = Regions::new();
+        let (region, remote, mut counters) = ground(&mut regions);
+        let good = header(&remote, 0, 8);
+        let refused = [
+            Header { signal: 1, ..good },
+            Header { signal: 2, ..good },
+            Header { nonce: good.nonce ^ 1, ..good },
+            Header { offset: 8993, ..good },
+        ];
+        for header in refused {
+            let mut ground = Ground { regions: &regions, counters: &mut counters, peer: PEER };
+            let bytes = [&header.encode()[..], &[7; 8]].concat();
+            let error = Receiving::default().feed(&bytes, &mut ground).unwrap_err();
+            assert!(matches!(error, Error::Protocol { .. }), "{error}");
+        }
+        let mut arrived = vec![7; REGION];
+        let span = dure_transport::Span { region, offset: 0, len: REGION.try_into().unwrap() };
+        regions.span(span).read(&mut arrived);
+        assert_eq!(arrived, vec![0; REGION]);
+        assert!(counters.iter().all(|counter| counter.value == 0));
+    }
+
+    #[test]
+    fn the_rest_of_a_payload_for_a_released_region_is_refused() {
+        let mut regions = Regions::new();
+        let (region, remote, mut counters) = ground(&mut regions);
+        let mut receiving = Receiving::default();
+        let mut ground = Ground { regions: &regions, counters: &mut counters, peer: PEER };
+        receiving.feed(&header(&remote, 0, 8).encode(), &mut ground).unwrap();
+        regions.release(region);
+        let mut ground = Ground { regions: &regions, counters: &mut counters, peer: PEER };
+        assert!(receiving.landing(&regions).is_err());
+        assert!(receiving.feed(&[7], &mut ground).is_err());
+    }
 }

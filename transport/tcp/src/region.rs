@@ -13,6 +13,8 @@ use crate::memory::{Bytes, Pages};
 const KEY_TAG: [u8; 4] = *b"tcpk";
 const KEY_LEN: usize = 12;
 
+const NO_SUCH_REGION: &str = "a frame for a region that does not exist";
+
 /// The regions of this process.
 #[derive(Debug)]
 pub(crate) struct Regions {
@@ -34,6 +36,26 @@ struct Entry {
     bytes: Bytes,
     /// Of regions that this transport allocated.
     pages: Option<Pages>,
+}
+
+/// Where what is missing of a frame's payload lands.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Landing {
+    number: u32,
+    generation: u64,
+    rest: Bytes,
+}
+
+impl Landing {
+    /// Length of what is missing.
+    pub(crate) fn len(&self) -> usize {
+        self.rest.len()
+    }
+
+    /// Without its first `count` bytes, which are where they belong.
+    pub(crate) fn skip(self, count: usize) -> Self {
+        Self { rest: self.rest.skip(count), ..self }
+    }
 }
 
 impl Regions {
@@ -111,9 +133,10 @@ impl Regions {
         &self,
         header: &Header,
         from: Peer,
-    ) -> std::result::Result<Bytes, &'static str> {
-        let entry = self.entry(header.region).ok_or("a frame for a region that does not exist")?;
-        if header.nonce != self.nonce(header.region, from) {
+    ) -> std::result::Result<Landing, &'static str> {
+        let number = header.region;
+        let entry = self.entry(number).ok_or(NO_SUCH_REGION)?;
+        if header.nonce != self.nonce(number, from) {
             return Err("a frame for a region that was not given to this peer");
         }
         let end =
@@ -122,7 +145,15 @@ impl Regions {
             return Err("a frame that ends outside its region");
         }
         let (offset, len) = (usize::try_from(header.offset), usize::try_from(header.len));
-        Ok(entry.bytes.part(offset.expect("below the end"), len.expect("below the end")))
+        let rest = entry.bytes.part(offset.expect("below the end"), len.expect("below the end"));
+        Ok(Landing { number, generation: self.slots[index(number)].generation, rest })
+    }
+
+    /// The bytes of a landing, unless its region was released since.
+    pub(crate) fn bytes(&self, landing: &Landing) -> std::result::Result<Bytes, &'static str> {
+        let slot = &self.slots[index(landing.number)];
+        // Whoever releases a region makes its number one of the next generation.
+        if slot.generation == landing.generation { Ok(landing.rest) } else { Err(NO_SUCH_REGION) }
     }
 
     fn entry(&self, number: u32) -> Option<&Entry> {
@@ -244,6 +275,19 @@ mod tests {
         assert_eq!(second, first);
         assert!(regions.landing(&old, A).is_err());
         assert!(regions.landing(&header(&regions, second, A), A).is_ok());
+    }
+
+    #[test]
+    fn a_landing_ends_with_its_region() {
+        let mut regions = Regions::new();
+        let (region, _) = regions.alloc(100).unwrap();
+        let landing = regions.landing(&header(&regions, region, A), A).unwrap().skip(4);
+        assert_eq!(regions.bytes(&landing).unwrap().len(), 6);
+        regions.release(region);
+        assert!(regions.bytes(&landing).is_err());
+        // Also when the number is used again.
+        regions.alloc(100).unwrap();
+        assert!(regions.bytes(&landing).is_err());
     }
 
     #[test]

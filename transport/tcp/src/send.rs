@@ -7,15 +7,19 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::BorrowedFd;
 
-use dure_transport::{Event, Full, Posted, Region, Token};
+use dure_transport::{Event, Full, Posted, Region, Span, Token};
 
 use crate::frame::Header;
 use crate::memory::{Bytes, Gather, Pages};
+use crate::region::Regions;
 
 /// Longest head of a put, in bytes.
 pub(crate) const HEAD: usize = 256;
 /// Most spans in the body of a put.
 pub(crate) const GATHER: usize = 16;
+/// Frames of at most this length are copied into one range: a list of ranges costs the kernel about 100 ns, as much as
+/// copying twice as many bytes.
+const COPIED: usize = 1 << 10;
 /// Most frames that wait.
 const QUEUE: usize = 64;
 /// Most ranges in one system call that flushes.
@@ -26,19 +30,60 @@ const RANGES: usize = 64;
 pub(crate) struct Frame<'a> {
     pub(crate) header: Header,
     pub(crate) head: &'a [u8],
-    pub(crate) body: &'a [Piece],
+    /// Where the rest of the payload is, in `regions`; no span is empty.
+    pub(crate) body: &'a [Span],
+    pub(crate) regions: &'a Regions,
     pub(crate) token: Token,
+}
+
+impl Frame<'_> {
+    fn pieces(&self) -> impl Iterator<Item = Piece> {
+        self.body.iter().map(|span| Piece { bytes: self.regions.span(*span), region: span.region })
+    }
+
+    /// Writes header and head; returns their length.
+    fn write_lead(&self, into: &mut [u8]) -> usize {
+        let end = Header::LEN + self.head.len();
+        into[..Header::LEN].copy_from_slice(&self.header.encode());
+        into[Header::LEN..end].copy_from_slice(self.head);
+        end
+    }
+
+    /// Writes the whole frame.
+    pub(crate) fn write(&self, into: &mut [u8]) {
+        let mut at = self.write_lead(into);
+        for piece in self.pieces() {
+            piece.bytes.read(&mut into[at..at + piece.bytes.len()]);
+            at += piece.bytes.len();
+        }
+    }
+
+    /// Sends as much as the socket takes.
+    fn send(&self, fd: BorrowedFd<'_>) -> io::Result<usize> {
+        let mut gather = Gather::<{ GATHER + 1 }>::new();
+        if self.header.frame_len() <= COPIED {
+            let mut bytes = [0; COPIED];
+            self.write(&mut bytes);
+            gather.push_slice(&bytes[..self.header.frame_len()]);
+            return gather.send(fd);
+        }
+        let mut lead = [0; Header::LEN + HEAD];
+        let end = self.write_lead(&mut lead);
+        gather.push_slice(&lead[..end]);
+        self.pieces().for_each(|piece| gather.push(piece.bytes));
+        gather.send(fd)
+    }
 }
 
 /// Bytes of a region of this process.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Piece {
-    pub(crate) bytes: Bytes,
-    pub(crate) region: Region,
+struct Piece {
+    bytes: Bytes,
+    region: Region,
 }
 
 impl Piece {
-    pub(crate) const EMPTY: Self = Self { bytes: Bytes::EMPTY, region: Region(u32::MAX) };
+    const EMPTY: Self = Self { bytes: Bytes::EMPTY, region: Region(u32::MAX) };
 }
 
 /// The sending half of a flow.
@@ -85,20 +130,11 @@ impl Sending {
         if self.broken.is_some() {
             return Ok(Posted::Done);
         }
-        if self.queue.len() >= QUEUE {
-            return Err(Full);
-        }
         if !self.queue.is_empty() {
-            self.queue.push_back(Queued::new(frame));
-            return Ok(Posted::Pending);
+            return self.queue(frame);
         }
-        let mut lead = [0; Header::LEN + HEAD];
-        let lead_end = write_lead(&mut lead, frame);
-        let mut gather = Gather::<{ GATHER + 1 }>::new();
-        gather.push_slice(&lead[..lead_end]);
-        frame.body.iter().for_each(|piece| gather.push(piece.bytes));
-        let sent = match gather.send(fd) {
-            Ok(sent) if sent == gather.bytes() => return Ok(Posted::Done),
+        let sent = match frame.send(fd) {
+            Ok(sent) if sent == frame.header.frame_len() => return Ok(Posted::Done),
             Ok(sent) => sent,
             Err(error) if is_later(&error) => 0,
             Err(error) => {
@@ -109,6 +145,18 @@ impl Sending {
         let mut queued = Queued::new(frame);
         queued.advance(sent);
         self.queue.push_back(queued);
+        Ok(Posted::Pending)
+    }
+
+    /// Queues a frame behind those that wait, or that somebody else sends.
+    pub(crate) fn queue(&mut self, frame: &Frame<'_>) -> Result<Posted, Full> {
+        if self.broken.is_some() {
+            return Ok(Posted::Done);
+        }
+        if self.queue.len() >= QUEUE {
+            return Err(Full);
+        }
+        self.queue.push_back(Queued::new(frame));
         Ok(Posted::Pending)
     }
 
@@ -149,7 +197,8 @@ impl Sending {
         }
     }
 
-    fn fail(&mut self, error: io::Error) {
+    /// Nothing can be sent any more.
+    pub(crate) fn fail(&mut self, error: io::Error) {
         self.queue.clear();
         self.broken = Some(error);
     }
@@ -158,9 +207,9 @@ impl Sending {
 impl Queued {
     fn new(frame: &Frame<'_>) -> Self {
         let mut lead = [0; Header::LEN + HEAD];
-        let lead_end = write_lead(&mut lead, frame);
+        let lead_end = frame.write_lead(&mut lead);
         let mut body = [Piece::EMPTY; GATHER];
-        body[..frame.body.len()].copy_from_slice(frame.body);
+        body.iter_mut().zip(frame.pieces()).for_each(|(place, piece)| *place = piece);
         let body_end = frame.body.len();
         Self {
             lead,
@@ -221,14 +270,6 @@ impl Queued {
     }
 }
 
-/// Header and head in one range; returns its length.
-fn write_lead(lead: &mut [u8; Header::LEN + HEAD], frame: &Frame<'_>) -> usize {
-    let end = Header::LEN + frame.head.len();
-    lead[..Header::LEN].copy_from_slice(&frame.header.encode());
-    lead[Header::LEN..end].copy_from_slice(frame.head);
-    end
-}
-
 fn is_later(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
@@ -258,9 +299,10 @@ mod tests {
         /// However little the socket takes at a time, the bytes come out in order, and each token once.
         #[test]
         fn frames_are_sent_whole_and_in_order(plans in proptest::collection::vec(plan(), 1..90), release: bool) {
-            let source = Pages::new(100_000).unwrap();
+            let mut regions = Regions::new();
+            let (region, _) = regions.alloc(100_000).unwrap();
             let bytes: Vec<u8> = (0..100_000_u32).map(|k| (k ^ k >> 8).to_le_bytes()[0]).collect();
-            source.bytes().write(&bytes);
+            regions.span(Span { region, offset: 0, len: 100_000 }).write(&bytes);
             let (mut ours, theirs) = UnixStream::pair().unwrap();
             ours.set_nonblocking(true).unwrap();
             let (mut sending, mut events) = (Sending::default(), Vec::new());
@@ -271,13 +313,13 @@ mod tests {
                 arrived.extend(&buffer[..got]);
             };
             for ((head, pieces, flush), token) in plans.into_iter().zip(0..) {
-                let header = Header::signal(u32::try_from(token).unwrap());
-                let pieces: Vec<_> = pieces
-                    .iter()
-                    .map(|(at, len)| Piece { bytes: source.bytes().part(*at, *len), region: Region(0) })
-                    .collect();
+                let len = pieces.iter().map(|(_, len)| len).sum::<usize>() + head;
+                let (len, signal) = (u32::try_from(len).unwrap(), u32::try_from(token).unwrap());
+                let header = Header { len, ..Header::signal(signal) };
+                let span = |(at, len): &(usize, usize)| Span { region, offset: *at as u64, len: *len as u64 };
+                let body: Vec<_> = pieces.iter().map(span).collect();
                 let head = &bytes[..head];
-                let frame = Frame { header, head, body: &pieces, token: Token(token) };
+                let frame = Frame { header, head, body: &body, regions: &regions, token: Token(token) };
                 match sending.post(theirs.as_fd(), &frame) {
                     Ok(Posted::Done) => {}
                     Ok(Posted::Pending) => pending.push(token),
@@ -288,18 +330,15 @@ mod tests {
                 }
                 expected.extend(header.encode());
                 expected.extend(head);
-                for piece in &pieces {
-                    let at = piece.bytes.address() - source.memory().address();
-                    expected.extend(&bytes[at..at + piece.bytes.len()]);
-                }
+                pieces.iter().for_each(|(at, len)| expected.extend(&bytes[*at..at + len]));
                 if flush {
                     receive(&mut arrived);
                     sending.flush(theirs.as_fd(), &mut events);
                 }
             }
             if release {
-                sending.detach(Region(0));
-                source.bytes().write(&vec![0xee; 100_000]);
+                sending.detach(region);
+                regions.span(Span { region, offset: 0, len: 100_000 }).write(&vec![0xee; 100_000]);
             }
             while arrived.len() < expected.len() {
                 sending.flush(theirs.as_fd(), &mut events);
@@ -317,8 +356,9 @@ mod tests {
     fn frames_for_nobody_are_taken_and_dropped() {
         let (ours, theirs) = UnixStream::pair().unwrap();
         drop(ours);
-        let mut sending = Sending::default();
-        let frame = Frame { header: Header::signal(0), head: &[], body: &[], token: Token(0) };
+        let (mut sending, regions) = (Sending::default(), Regions::new());
+        let header = Header::signal(0);
+        let frame = Frame { header, head: &[], body: &[], regions: &regions, token: Token(0) };
         for _ in 0..100 {
             assert_eq!(sending.post(theirs.as_fd(), &frame), Ok(Posted::Done));
         }

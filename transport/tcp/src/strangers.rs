@@ -48,6 +48,10 @@ impl Strangers {
         self.epoll.0.as_fd()
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.all.front().map(|stranger| stranger.deadline)
     }

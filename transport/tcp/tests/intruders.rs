@@ -10,13 +10,39 @@ use std::time::{Duration, Instant};
 
 use dure_device::Memory;
 use dure_tcp::frame::{Header, NO_SIGNAL};
-use dure_tcp::{Kind, Options, Port, PortOptions, Preamble, open};
+use dure_tcp::{Driver, Kind, Options, Port, PortOptions, Preamble, open};
 use dure_transport::proof::{Claim, Dialler, Key, REPLY_LEN};
 use dure_transport::{Card, Error, Event, Flow, Peer, Put, Signal, Token, Transport};
 use proptest::prelude::*;
 
 const ID: [u8; 16] = [3; 16];
 const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Makes a test of each function for each driver.
+macro_rules! with_each_driver {
+    ($($name:ident)*) => {
+        mod poll {
+            $( #[test] fn $name() { super::$name(dure_tcp::Driver::Poll); } )*
+        }
+
+        mod io_uring {
+            $( #[test] fn $name() { super::$name(dure_tcp::Driver::IoUring); } )*
+        }
+    };
+}
+
+with_each_driver! {
+    a_wrong_key_gets_nothing
+    a_rank_that_is_up_is_not_replaced
+    random_bytes_get_nothing
+    a_recorded_handshake_gets_nothing
+    a_flood_without_proof_does_not_keep_a_peer_out
+    a_flow_that_was_closed_too_early_is_dialled_again
+    a_peer_is_held_to_its_own_regions
+    a_peer_is_held_to_its_own_counters
+    frames_of_other_flows_count_before_the_end_of_one
+    frames_arrive_whatever_pieces_they_come_in_and_count_before_the_end
+}
 
 /// A transport, and its port, which somebody else of the process turns.
 struct End {
@@ -49,14 +75,19 @@ fn bind() -> (Arc<Port>, SocketAddr) {
 }
 
 /// A transport that tells peers to dial `address`.
-fn end(me: u32, key: Key, port: Arc<Port>, address: SocketAddr) -> End {
-    end_with(me, key, port, address, 1)
+fn end(me: u32, key: Key, (port, address): (Arc<Port>, SocketAddr), driver: Driver) -> End {
+    end_with(me, key, (port, address), (1, driver))
 }
 
-fn end_with(me: u32, key: Key, port: Arc<Port>, address: SocketAddr, flows: u16) -> End {
+fn end_with(
+    me: u32,
+    key: Key,
+    (port, address): (Arc<Port>, SocketAddr),
+    (flows, driver): (u16, Driver),
+) -> End {
     let (addresses, of_end) = (vec![address], Arc::clone(&port));
-    let net = open(Options { me: Peer(me), id: ID, key, port, addresses, flows }).unwrap();
-    End { net, port: of_end }
+    let options = Options { me: Peer(me), id: ID, key, port, addresses, flows, driver };
+    End { net: open(options).unwrap(), port: of_end }
 }
 
 /// Polls until `done` gives something.
@@ -91,9 +122,10 @@ fn connect(a: &mut End, b: &mut End) {
 }
 
 /// A pair that is up, and where the second one listens.
-fn pair() -> (End, End, SocketAddr) {
+fn pair(driver: Driver) -> (End, End, SocketAddr) {
     let [(port_a, address_a), (port_b, address_b)] = [bind(), bind()];
-    let (mut a, mut b) = (end(0, key(), port_a, address_a), end(1, key(), port_b, address_b));
+    let (mut a, mut b) =
+        (end(0, key(), (port_a, address_a), driver), end(1, key(), (port_b, address_b), driver));
     connect(&mut a, &mut b);
     (a, b, address_b)
 }
@@ -139,9 +171,9 @@ fn intruder(to: SocketAddr, bytes: &[u8]) -> TcpStream {
 }
 
 /// Rank 0 by hand: the connections to another rank that is up then, on which anything can be sent.
-fn by_hand<const FLOWS: usize>(me: u32) -> (End, [TcpStream; FLOWS]) {
+fn by_hand<const FLOWS: usize>(me: u32, driver: Driver) -> (End, [TcpStream; FLOWS]) {
     let (port, to) = bind();
-    let mut end = end_with(me, key(), port, to, u16::try_from(FLOWS).unwrap());
+    let mut end = end_with(me, key(), (port, to), (u16::try_from(FLOWS).unwrap(), driver));
     let streams = std::array::from_fn(|flow| {
         let claim = Claim { rank: 0, flow: u16::try_from(flow).unwrap() };
         let dialler = Dialler::new(&key(), claim, me).unwrap();
@@ -169,11 +201,10 @@ fn receive(end: &mut End, mut stream: &TcpStream, into: &mut [u8]) {
     stream.set_nonblocking(false).unwrap();
 }
 
-#[test]
-fn a_wrong_key_gets_nothing() {
-    let (mut a, mut b, address) = pair();
+fn a_wrong_key_gets_nothing(driver: Driver) {
+    let (mut a, mut b, address) = pair(driver);
     let (port, own) = bind();
-    let mut wrong = end(0, Key::new([6; 32]), port, own);
+    let mut wrong = end(0, Key::new([6; 32]), (port, own), driver);
     wrong.connect(Peer(1), &b.address(), &Card::default()).unwrap();
     let not_proven = |event: &Event| matches!(event, Event::Lost { error: Error::NotProven, .. });
     until(&mut [&mut wrong, &mut b], "the loss is reported", |_, events| {
@@ -189,9 +220,8 @@ fn a_wrong_key_gets_nothing() {
     assert_works(&mut a, &mut b);
 }
 
-#[test]
-fn a_rank_that_is_up_is_not_replaced() {
-    let (mut a, mut b, address) = pair();
+fn a_rank_that_is_up_is_not_replaced(driver: Driver) {
+    let (mut a, mut b, address) = pair(driver);
     // It has the key, and is taken for a second rank 0.
     let dialler = Dialler::new(&key(), Claim { rank: 0, flow: 0 }, 1).unwrap();
     let mut stream = intruder(address, &dialler.hello());
@@ -202,9 +232,8 @@ fn a_rank_that_is_up_is_not_replaced() {
     assert_works(&mut a, &mut b);
 }
 
-#[test]
-fn random_bytes_get_nothing() {
-    let (mut a, mut b, address) = pair();
+fn random_bytes_get_nothing(driver: Driver) {
+    let (mut a, mut b, address) = pair(driver);
     let mut noise = 1_u64;
     for round in 0..20 {
         let bytes: Vec<u8> = std::iter::repeat_with(|| {
@@ -228,12 +257,11 @@ fn random_bytes_get_nothing() {
     assert_works(&mut a, &mut b);
 }
 
-#[test]
-fn a_recorded_handshake_gets_nothing() {
+fn a_recorded_handshake_gets_nothing(driver: Driver) {
     let [(port_a, address_a), (port_b, address_b)] = [bind(), bind()];
     let relay = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut a = end(0, key(), port_a, address_a);
-    let mut b = end(1, key(), port_b, relay.local_addr().unwrap());
+    let mut a = end(0, key(), (port_a, address_a), driver);
+    let mut b = end(1, key(), (port_b, relay.local_addr().unwrap()), driver);
     // Passes one connection on, and gives what the dialler said.
     let recorder = std::thread::spawn(move || {
         let (dialler, _) = relay.accept().unwrap();
@@ -259,7 +287,7 @@ fn a_recorded_handshake_gets_nothing() {
 
     // Another transport of the same rank and key hears it again.
     let (port, address) = bind();
-    let mut b = end(1, key(), port, address);
+    let mut b = end(1, key(), (port, address), driver);
     let own = b.address();
     b.connect(Peer(0), &own, &Card::default()).unwrap();
     let mut replay = TcpStream::connect(address).unwrap();
@@ -270,42 +298,41 @@ fn a_recorded_handshake_gets_nothing() {
     assert!(events.is_empty(), "{events:?}");
 }
 
-#[test]
-fn a_flood_without_proof_does_not_keep_a_peer_out() {
+fn a_flood_without_proof_does_not_keep_a_peer_out(driver: Driver) {
     let [(port_a, address_a), (port_b, address_b)] = [bind(), bind()];
-    let (mut a, mut b) =
-        (end(0, key(), port_a, address_a), end(1, key(), Arc::clone(&port_b), address_b));
+    let (mut a, mut b) = (
+        end(0, key(), (port_a, address_a), driver),
+        end(1, key(), (Arc::clone(&port_b), address_b), driver),
+    );
     let flood: Vec<_> = (0..300).map(|_| intruder(address_b, &[0; 5])).collect();
     connect(&mut a, &mut b);
     assert_works(&mut a, &mut b);
     drop(flood);
 }
 
-#[test]
-fn a_flow_that_was_closed_too_early_is_dialled_again() {
+fn a_flow_that_was_closed_too_early_is_dialled_again(driver: Driver) {
     let [(port_a, address_a), (port_b, address_b)] = [bind(), bind()];
-    let mut a = end(0, key(), port_a, address_a);
+    let mut a = end(0, key(), (port_a, address_a), driver);
     // Somebody takes the connection and drops it, as a flood may make the transport do.
     let inbox = port_b.register(ID, Kind::Data).unwrap();
-    a.connect(Peer(1), &end_address(address_b), &Card::default()).unwrap();
+    a.connect(Peer(1), &end_address(address_b, driver), &Card::default()).unwrap();
     until(&mut [&mut a], "it dials", |_, _| {
         port_b.turn();
         inbox.try_take().map(drop)
     });
-    let mut b = end(1, key(), port_b, address_b);
+    let mut b = end(1, key(), (port_b, address_b), driver);
     b.connect(Peer(0), &a.address(), &Card::default()).unwrap();
     until(&mut [&mut a, &mut b], "both come up", |_, events| (events.len() == 2).then_some(()));
     assert_works(&mut a, &mut b);
 }
 
 /// The card of a transport that listens at `address`.
-fn end_address(address: SocketAddr) -> Card {
-    end(1, key(), bind().0, address).address()
+fn end_address(address: SocketAddr, driver: Driver) -> Card {
+    end(1, key(), (bind().0, address), driver).address()
 }
 
-#[test]
-fn a_peer_is_held_to_its_own_regions() {
-    let (mut b, [mut stream]) = by_hand(2);
+fn a_peer_is_held_to_its_own_regions(driver: Driver) {
+    let (mut b, [mut stream]) = by_hand(2, driver);
     let (region, memory) = b.alloc(64).unwrap();
     let signal = b.counter(Peer(0)).unwrap();
     let key_of_another = header(&b.key(region, Peer(1)).unwrap(), 0, 64, signal.0);
@@ -317,9 +344,8 @@ fn a_peer_is_held_to_its_own_regions() {
     assert_eq!(copy(memory), [0; 64]);
 }
 
-#[test]
-fn a_peer_is_held_to_its_own_counters() {
-    let (mut b, [mut stream]) = by_hand(2);
+fn a_peer_is_held_to_its_own_counters(driver: Driver) {
+    let (mut b, [mut stream]) = by_hand(2, driver);
     let [own, others] = [Peer(0), Peer(1)].map(|from| b.counter(from).unwrap());
     for signal in [own, others] {
         stream.write_all(&Header::signal(signal.0).encode()).unwrap();
@@ -336,9 +362,8 @@ fn assert_blamed(end: &mut End) {
     until(&mut [end], "the loss is reported", |_, events| events.iter().any(blames).then_some(()));
 }
 
-#[test]
-fn frames_of_other_flows_count_before_the_end_of_one() {
-    let (mut b, [ended, mut other]) = by_hand(1);
+fn frames_of_other_flows_count_before_the_end_of_one(driver: Driver) {
+    let (mut b, [ended, mut other]) = by_hand(1, driver);
     let signal = b.counter(Peer(0)).unwrap();
     // Few enough for the socket's buffer, so that all of them are here before the end is.
     let frames: Vec<_> = (0..2_000).flat_map(|_| Header::signal(signal.0).encode()).collect();
@@ -359,9 +384,8 @@ fn copy(memory: Memory) -> Vec<u8> {
     unsafe { std::slice::from_raw_parts(memory.ptr.as_ptr(), memory.len) }.to_vec()
 }
 
-#[test]
-fn frames_arrive_whatever_pieces_they_come_in_and_count_before_the_end() {
-    let (mut b, [stream]) = by_hand(1);
+fn frames_arrive_whatever_pieces_they_come_in_and_count_before_the_end(driver: Driver) {
+    let (mut b, [stream]) = by_hand(1, driver);
     let (region, memory) = b.alloc(20_000).unwrap();
     let signal = b.counter(Peer(0)).unwrap();
     let card = b.key(region, Peer(0)).unwrap();
@@ -425,8 +449,11 @@ proptest! {
 
     /// Random frames write what is right about them before the first that is not, and nothing else.
     #[test]
-    fn random_frames_write_nothing_outside_the_region(shots in shots()) {
-        let (mut b, [stream]) = by_hand(1);
+    fn random_frames_write_nothing_outside_the_region(
+        shots in shots(),
+        driver in prop_oneof![Just(Driver::Poll), Just(Driver::IoUring)],
+    ) {
+        let (mut b, [stream]) = by_hand(1, driver);
         // The region is the middle of a page.
         let (_, page) = b.alloc(4096).unwrap();
         // SAFETY: the page outlives the transport's use of the part.

@@ -4,6 +4,8 @@ use std::fmt::{self, Display};
 use std::marker::PhantomData;
 use std::path::PathBuf;
 
+pub use dure_tcp::Driver as TcpDriver;
+
 /// A way to write a value. The error of `parse` says what is wrong, without the text itself.
 pub(super) trait Kind {
     type Value;
@@ -215,6 +217,23 @@ impl Kind for Progress {
 
     fn allowed() -> String {
         "caller, thread".to_owned()
+    }
+}
+
+impl Kind for TcpDriver {
+    type Value = Self;
+
+    fn parse(text: &str) -> Result<Self, String> {
+        match text.to_ascii_lowercase().as_str() {
+            "auto" => Ok(Self::Auto),
+            "poll" => Ok(Self::Poll),
+            "io_uring" => Ok(Self::IoUring),
+            _ => Err("unknown".to_owned()),
+        }
+    }
+
+    fn allowed() -> String {
+        "auto, poll, io_uring".to_owned()
     }
 }
 
