@@ -166,6 +166,7 @@ fn open(medium: Medium) -> Result<Nets, dure_transport::Error> {
                 port: Arc::clone(&port),
                 addresses: vec![loopback],
                 flows: 1,
+                driver: dure_tcp::Driver::Poll,
             };
             Ok((None, vec![dure_tcp::open(options(0))?, dure_tcp::open(options(1))?]))
         }
