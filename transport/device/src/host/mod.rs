@@ -64,7 +64,8 @@ impl Device for Host {
 
     /// Whole pages straight from the kernel: communication memory is registered, pinned and shared by the page, and
     /// must not take a neighbour of the heap with it. They are zero, and are placed near the CPU that touches them first.
-    /// Long allocations ask for huge pages, without which most of the time of a pass over memory goes to looking up pages.
+    /// Long allocations ask for huge pages, without which up to half of
+    /// the time of a pass over memory goes to looking up pages.
     fn alloc(&self, len: usize) -> Result<Memory> {
         let size = NonZeroUsize::new(len).expect("an allocation has at least one byte");
         let (access, flags) = (ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_PRIVATE);

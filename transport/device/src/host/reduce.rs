@@ -9,7 +9,7 @@ use super::strip::{STRIP, Strip, aligned_strips, strips};
 use crate::{Custom, Dtype, Memory, Stores};
 
 /// Bytes that are written to a second destination at a time while they are in the first-level cache: a quarter of it.
-pub(super) const TWICE: usize = 8 << 10;
+const TWICE: usize = 8 << 10;
 
 /// Bytes given to a function of the user at a time: we do not know the cost of a call.
 const CUSTOM: usize = 64 << 10;
