@@ -374,6 +374,7 @@ impl Link {
     }
 
     /// The peer says how many slots it has given back.
+    #[inline]
     pub(crate) fn hear_of_freed(&mut self, lane: usize, freed: u64) {
         let edge = &mut self.edges[lane];
         // A peer cannot give back more than it got, nor take back what it gave.
@@ -389,6 +390,7 @@ impl Link {
     }
 
     /// The header of the message that goes into the next slot. The peer learns from it what it has back.
+    #[inline]
     pub(crate) fn header(&self, lane: usize, digest: u32, bytes: u32, kind: Kind) -> Header {
         let edge = &self.edges[lane];
         Header { freed: edge.unslotted, digest, bytes, kind, stamp: edge.sent + 1 }
@@ -420,6 +422,7 @@ impl Link {
     }
 
     /// The peer's data counter of a lane; `None` when the peer is not up.
+    #[inline]
     pub(crate) fn data_signal(&self, lane: usize) -> Option<Signal> {
         match &self.state {
             State::Up(up) => Some(up.theirs[lane].data),
@@ -433,6 +436,7 @@ impl Link {
     }
 
     /// A message was posted; through a slot or not. Returns the number of its slot.
+    #[inline]
     pub(crate) fn sent(&mut self, lane: usize, through_slot: bool) -> u64 {
         let edge = &mut self.edges[lane];
         let slot = edge.slotted;
@@ -478,6 +482,7 @@ impl Link {
     }
 
     /// The next message was consumed; it lay in a slot or not.
+    #[inline]
     pub(crate) fn take(&mut self, lane: usize, in_slot: bool) {
         let edge = &mut self.edges[lane];
         edge.taken += 1;
@@ -490,6 +495,7 @@ impl Link {
     /// Tells the peer what it must be told by mail: the slots that it has back, once they are half of all, or at once
     /// when it waits for them (`now`). False when some must be told later: the transport is full, or messages arrived
     /// before the connection was reported to be up.
+    #[inline]
     pub(crate) fn give_credits(&mut self, net: &mut dyn Transport, lane: usize, now: bool) -> bool {
         let edge = &mut self.edges[lane];
         let due = edge.unslotted - edge.returned;

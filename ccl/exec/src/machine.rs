@@ -189,6 +189,7 @@ impl Machine {
         Ok(())
     }
 
+    #[inline]
     pub(crate) fn link(&mut self, peer: u32) -> &mut Link {
         self.link_and_net(peer).0
     }
@@ -247,6 +248,7 @@ impl Machine {
 
     /// The slot of the next message of a peer was read, or its message landed elsewhere. The peer gets the slot back
     /// `now` when it waits for that, or else when it is due.
+    #[inline]
     pub(crate) fn take(&mut self, peer: u32, lane: usize, in_slot: bool, now: bool) {
         let (link, net) = self.link_and_net(peer);
         link.take(lane, in_slot);
@@ -264,6 +266,7 @@ impl Machine {
     ///
     /// # Safety
     /// As [`Queue::submit`].
+    #[inline]
     #[allow(unsafe_code, reason = "the one place where work is given to devices")]
     pub(crate) unsafe fn submit(&mut self, queue: usize, work: &Work<'_>) -> Result<u64, Error> {
         // SAFETY: the caller promises what the queue asks for.

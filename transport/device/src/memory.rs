@@ -40,6 +40,7 @@ impl Memory {
     ///
     /// # Panics
     /// When they are not inside this memory.
+    #[inline]
     #[must_use]
     pub fn part(self, offset: usize, len: usize) -> Self {
         let end =
