@@ -9,7 +9,8 @@ use std::sync::Arc;
 use dure::{Error, Result};
 
 use crate::comm::Comm;
-use crate::{code, group};
+use crate::handle::Handle;
+use crate::{code, group, recent};
 
 /// How a call ended that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +46,18 @@ pub(crate) fn boundary_on<R: Into<Done>>(
     match guard(find) {
         Ok(comm) => report(guard(|| body(&comm)), Some(&comm)),
         Err(error) => report(Err::<(), _>(error), None),
+    }
+}
+
+/// Runs the body of a call on a communicator: as [`boundary_on`], for what happens again and again.
+pub(crate) fn boundary_again(
+    find: impl FnOnce() -> Result<&'static Handle<Comm>>,
+    body: impl FnOnce(&Arc<Comm>) -> Result<()>,
+) -> c_int {
+    let mut found = None;
+    match guard(|| recent::with(found.insert(find()?), body)) {
+        Ok(()) => code::SUCCESS,
+        failed => report(failed, found.and_then(|handle| handle.get().ok()).as_ref()),
     }
 }
 

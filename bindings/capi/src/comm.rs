@@ -116,7 +116,16 @@ impl Comm {
     ///
     /// # Errors
     /// Why they have not; `InvalidUsage` when the group that makes it has not ended.
+    #[inline]
     pub(crate) fn communicator(&self) -> Result<&Arc<Communicator>> {
+        match self.connection.get() {
+            Some(Ok(communicator)) => Ok(communicator),
+            _ => self.await_meeting(),
+        }
+    }
+
+    #[cold]
+    fn await_meeting(&self) -> Result<&Arc<Communicator>> {
         let met = match self.connection.get() {
             Some(met) => met,
             None => {
@@ -131,14 +140,15 @@ impl Comm {
     ///
     /// # Errors
     /// As [`Comm::communicator`], and `InvalidUsage` after `dureCommFinalize`.
+    #[inline]
     pub(crate) fn open(&self) -> Result<&Arc<Communicator>> {
-        if self.left.load(Ordering::Acquire) {
-            self.communicator()?;
-            return Err(Error::invalid_usage(
-                "comm was finalized: only dureCommDestroy may follow",
-            ));
-        }
-        self.communicator()
+        if self.left.load(Ordering::Acquire) { self.refuse() } else { self.communicator() }
+    }
+
+    #[cold]
+    fn refuse(&self) -> Result<&Arc<Communicator>> {
+        self.communicator()?;
+        Err(Error::invalid_usage("comm was finalized: only dureCommDestroy may follow"))
     }
 
     /// How it is: `None` while the ranks have not met.

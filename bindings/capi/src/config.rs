@@ -71,7 +71,10 @@ impl Settings {
 }
 
 fn in_field(field: &'static str) -> impl Fn(Error) -> Error {
-    move |error| Error { what: format!("config->{field}: {}", error.what), ..error }
+    move |mut error| {
+        error.what = format!("config->{field}: {}", error.what);
+        error
+    }
 }
 
 /// A field that is 0 or 1.
@@ -141,7 +144,7 @@ mod tests {
 
     #[test]
     fn wrong_fields_are_named() {
-        let of = |fields| Settings::new(Config::default(), fields).unwrap_err().what;
+        let of = |fields| Settings::new(Config::default(), fields).unwrap_err().what.clone();
         assert_eq!(
             of(Fields { blocking: Some(2), ..Fields::default() }),
             "config->blocking is 2 (allowed: 0, 1)"

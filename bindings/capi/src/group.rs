@@ -1,6 +1,6 @@
 //! Groups: what a thread asks for between `dureGroupStart` and `dureGroupEnd`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -31,7 +31,6 @@ struct Batch {
 
 #[derive(Default)]
 struct Group {
-    depth: u32,
     jobs: Vec<Job>,
     batches: Vec<Batch>,
     /// The first error since the group began: it fails as a whole.
@@ -39,12 +38,14 @@ struct Group {
 }
 
 thread_local! {
+    /// Groups that began and have not ended. By itself, so that a call outside of groups reads a word.
+    static DEPTH: Cell<u32> = const { Cell::new(0) };
     static GROUP: RefCell<Group> = RefCell::default();
 }
 
 /// Begins a group, or one inside a group.
 pub(crate) fn start() {
-    GROUP.with_borrow_mut(|group| group.depth += 1);
+    DEPTH.set(DEPTH.get() + 1);
 }
 
 /// Ends a group. The end of the outermost one runs all that was asked for.
@@ -75,26 +76,27 @@ pub(crate) fn cancel() -> Result<()> {
 
 /// Steps out of a group; what it holds, when it was the outermost one.
 fn close() -> Result<Option<Group>> {
-    GROUP.with_borrow_mut(|group| match group.depth {
-        0 => Err(Error::invalid_usage("dureGroupEnd without dureGroupStart")),
-        1 => Ok(Some(std::mem::take(group))),
-        _ => {
-            group.depth -= 1;
-            Ok(None)
-        }
-    })
+    let depth = DEPTH.get();
+    let Some(left) = depth.checked_sub(1) else {
+        return Err(Error::invalid_usage("dureGroupEnd without dureGroupStart"));
+    };
+    DEPTH.set(left);
+    Ok((left == 0).then(|| GROUP.take()))
 }
 
 /// An error came up: if that was inside a group, the group fails.
 pub(crate) fn fail(error: &Error) {
-    GROUP.with_borrow_mut(|group| {
-        if group.depth > 0 {
-            group.failed.get_or_insert_with(|| error.clone());
-        }
-    });
+    if is_open() {
+        GROUP.with_borrow_mut(|group| _ = group.failed.get_or_insert_with(|| error.clone()));
+    }
 }
 
-/// Makes a call on a communicator, or adds it to the group.
+/// Whether calls of this thread wait for the end of a group.
+pub(crate) fn is_open() -> bool {
+    DEPTH.get() > 0
+}
+
+/// Adds a call on a communicator to the group; outside of one, starts it on its stream.
 ///
 /// # Errors
 /// The call's.
@@ -103,17 +105,9 @@ pub(crate) fn submit(
     stream: Option<Arc<Stream>>,
     request: Request,
 ) -> Result<()> {
-    let alone = GROUP.with_borrow_mut(|group| {
-        if group.depth == 0 {
-            return Ok(Some((stream, request)));
-        }
-        group.add(comm, stream, request).map(|()| None)
-    })?;
-    let Some((stream, request)) = alone else { return Ok(()) };
-    let communicator = comm.open()?;
     match stream {
-        None => communicator.wait(&*enqueue(communicator, vec![request])?),
-        Some(stream) => enqueue_on(&stream, communicator, vec![request]),
+        Some(stream) if !is_open() => enqueue_on(&stream, comm.open()?, vec![request]),
+        stream => GROUP.with_borrow_mut(|group| group.add(comm, stream, request)),
     }
 }
 
@@ -145,7 +139,7 @@ impl Group {
 /// # Errors
 /// The meeting's.
 pub(crate) fn make(job: Job) -> Result<Done> {
-    if GROUP.with_borrow(|group| group.depth > 0) {
+    if is_open() {
         if let Some(comm) = &job.comm {
             comm.defer();
         }

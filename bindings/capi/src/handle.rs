@@ -10,6 +10,7 @@
 )]
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dure::{Error, Result};
@@ -36,6 +37,8 @@ pub(crate) type Graveyard<T> = Mutex<VecDeque<&'static Handle<T>>>;
 #[repr(C)]
 pub(crate) struct Handle<T> {
     magic: u64,
+    /// Counts the changes of the object.
+    version: AtomicU64,
     object: Mutex<Option<Arc<T>>>,
 }
 
@@ -47,14 +50,21 @@ impl<T: Kind> Handle<T> {
             && let Some(old) = graveyard.pop_front()
         {
             *old.object.lock().unwrap_or_else(PoisonError::into_inner) = Some(object);
+            old.version.fetch_add(1, Ordering::Release);
             return old;
         }
-        Box::leak(Box::new(Self { magic: T::MAGIC, object: Mutex::new(Some(object)) }))
+        let (version, object) = (AtomicU64::new(0), Mutex::new(Some(object)));
+        Box::leak(Box::new(Self { magic: T::MAGIC, version, object }))
     }
 
     /// Whether this is a handle of its kind.
     pub(crate) fn is_genuine(&self) -> bool {
         self.magic == T::MAGIC
+    }
+
+    /// The version of the object: while it stays, so does the object.
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
     }
 
     /// The object.
@@ -80,6 +90,7 @@ impl<T: Kind> Handle<T> {
             .unwrap_or_else(PoisonError::into_inner)
             .take()
             .ok_or_else(Self::destroyed)?;
+        self.version.fetch_add(1, Ordering::Release);
         T::graveyard().lock().unwrap_or_else(PoisonError::into_inner).push_back(self);
         Ok(object)
     }
@@ -112,7 +123,9 @@ mod tests {
         let first = Handle::new(Arc::new(Thing(0)));
         assert!(first.is_genuine());
         assert_eq!(first.get().unwrap().0, 0);
+        let version = first.version();
         first.take().unwrap();
+        assert_ne!(first.version(), version);
         assert_eq!(first.take().unwrap_err().what, "thing was destroyed before");
         assert_eq!(first.get().unwrap_err().what, "thing was destroyed before");
         let mut used_again = None;

@@ -8,6 +8,7 @@ use dure::{Dtype, Error, Result};
 ///
 /// # Errors
 /// `InvalidArgument`.
+#[inline]
 pub(crate) fn dtype(number: c_int) -> Result<Dtype> {
     u32::try_from(number).ok().and_then(Dtype::from_number).ok_or_else(|| {
         Error::invalid_argument(format!(
@@ -46,16 +47,22 @@ pub(crate) fn size(argument: &str, number: c_int) -> Result<u32> {
 ///
 /// # Errors
 /// `InvalidArgument`.
+#[inline]
 pub(crate) fn bytes(argument: &str, count: usize, blocks: u32, dtype: Dtype) -> Result<usize> {
     let total = usize::try_from(blocks)
         .ok()
         .and_then(|blocks| count.checked_mul(blocks)?.checked_mul(dtype.size()));
-    total.filter(|total| isize::try_from(*total).is_ok()).ok_or_else(|| {
-        let each = if blocks == 1 { String::new() } else { format!(" for each of {blocks} ranks") };
-        Error::invalid_argument(format!(
-            "{argument} {count} of {dtype}{each} is more than memory can hold"
-        ))
-    })
+    total
+        .filter(|total| isize::try_from(*total).is_ok())
+        .ok_or_else(|| too_many(argument, count, blocks, dtype))
+}
+
+#[cold]
+fn too_many(argument: &str, count: usize, blocks: u32, dtype: Dtype) -> Error {
+    let each = if blocks == 1 { String::new() } else { format!(" for each of {blocks} ranks") };
+    Error::invalid_argument(format!(
+        "{argument} {count} of {dtype}{each} is more than memory can hold"
+    ))
 }
 
 #[cfg(test)]

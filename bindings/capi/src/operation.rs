@@ -83,39 +83,43 @@ impl Operations {
         self.made.remove(&number).map(drop).ok_or_else(|| unknown(number))
     }
 
-    /// The operation of a number, for elements of a type.
+    /// The operation that a number was given to, for elements of a type.
     ///
     /// # Errors
     /// `InvalidArgument` when there is none, or it is not for this type.
     pub(crate) fn find(&self, number: c_int, dtype: Dtype) -> Result<ReduceOp> {
-        let op = match number {
-            0 => ReduceOp::Sum,
-            1 => ReduceOp::Prod,
-            2 => ReduceOp::Max,
-            3 => ReduceOp::Min,
-            4 => ReduceOp::Avg,
-            BIT_AND | BIT_OR | BIT_XOR if dtype.is_float() => {
-                let text = format!(
-                    "bitwise op {number:#x} is not defined on datatype {dtype} (allowed: integers)"
-                );
-                return Err(Error::invalid_argument(text));
+        match self.made.get(&number).ok_or_else(|| unknown(number))? {
+            Made::PreMulSum(its, _) if *its != dtype => {
+                let text =
+                    format!("op {number} was made for datatype {its} and is used on {dtype}");
+                Err(Error::invalid_argument(text))
             }
-            BIT_AND => ReduceOp::BitAnd,
-            BIT_OR => ReduceOp::BitOr,
-            BIT_XOR => ReduceOp::BitXor,
-            _ => match self.made.get(&number).ok_or_else(|| unknown(number))? {
-                Made::PreMulSum(its, _) if *its != dtype => {
-                    let text =
-                        format!("op {number} was made for datatype {its} and is used on {dtype}");
-                    return Err(Error::invalid_argument(text));
-                }
-                Made::PreMulSum(_, Factor::Now(factor)) => ReduceOp::PreMulSum(*factor),
-                Made::PreMulSum(_, Factor::EachCall(at)) => ReduceOp::PreMulSum(at.read(dtype)),
-                Made::Custom(op) => op.clone(),
-            },
-        };
-        Ok(op)
+            Made::PreMulSum(_, Factor::Now(factor)) => Ok(ReduceOp::PreMulSum(*factor)),
+            Made::PreMulSum(_, Factor::EachCall(at)) => Ok(ReduceOp::PreMulSum(at.read(dtype))),
+            Made::Custom(op) => Ok(op.clone()),
+        }
     }
+}
+
+/// The operation of a number that all communicators have; `None` when it may be one that was made.
+pub(crate) fn built_in(number: c_int, dtype: Dtype) -> Option<Result<ReduceOp>> {
+    Some(Ok(match number {
+        0 => ReduceOp::Sum,
+        1 => ReduceOp::Prod,
+        2 => ReduceOp::Max,
+        3 => ReduceOp::Min,
+        4 => ReduceOp::Avg,
+        BIT_AND | BIT_OR | BIT_XOR if dtype.is_float() => {
+            let text = format!(
+                "bitwise op {number:#x} is not defined on datatype {dtype} (allowed: integers)"
+            );
+            return Some(Err(Error::invalid_argument(text)));
+        }
+        BIT_AND => ReduceOp::BitAnd,
+        BIT_OR => ReduceOp::BitOr,
+        BIT_XOR => ReduceOp::BitXor,
+        _ => return None,
+    }))
 }
 
 fn unknown(number: c_int) -> Error {
@@ -130,13 +134,14 @@ mod tests {
 
     #[test]
     fn built_in_operations_have_nccls_numbers() {
-        let none = Operations::default();
-        let names: Vec<_> =
-            (0..5).map(|number| none.find(number, Dtype::F32).unwrap().name()).collect();
+        let find = |number, dtype| built_in(number, dtype).unwrap();
+        let names: Vec<_> = (0..5).map(|number| find(number, Dtype::F32).unwrap().name()).collect();
         assert_eq!(names, ["sum", "prod", "max", "min", "avg"]);
-        assert!(none.find(BIT_OR, Dtype::F32).unwrap_err().what.contains("integers"));
-        assert_eq!(none.find(BIT_OR, Dtype::Int8).unwrap().name(), "bor");
+        assert!(find(BIT_OR, Dtype::F32).unwrap_err().what.contains("integers"));
+        assert_eq!(find(BIT_OR, Dtype::Int8).unwrap().name(), "bor");
+        let none = Operations::default();
         for number in [-1, 5, 0x7fff_fff3] {
+            assert!(built_in(number, Dtype::Int8).is_none());
             assert!(
                 none.find(number, Dtype::Int8).unwrap_err().what.contains("allowed"),
                 "{number}"

@@ -74,35 +74,22 @@ const NO_OP: u8 = 0x7f;
 impl Request {
     /// The signature of this call. Counts of v-forms that only this rank knows are left out.
     pub(crate) fn signature(&self) -> Signature {
-        let (kind, root, ragged, count) = match &self.action {
-            Action::Collective(what, count) => (what.number(), what.root(), false, *count),
-            Action::Ragged(what, counts) => {
-                let count = match (what, counts) {
-                    (
-                        Collective::AllGather | Collective::ReduceScatter,
-                        RaggedCounts::Long(ranges),
-                    ) => ranges.iter().fold(0, |sum, r| mix(sum, r.end - r.start)),
-                    _ => 0,
-                };
-                (what.number(), what.root(), true, count)
-            }
-            Action::Send(_) | Action::Recv(_) => (MESSAGE, None, false, self.message_count()),
+        let (what, mark, count) = match &self.action {
+            Action::Collective(what, count) => (*what, 0, *count),
+            Action::Ragged(what, counts) => (*what, RAGGED, agreed_count(*what, counts)),
+            Action::Send(_) | Action::Recv(_) => return self.message_signature(),
         };
         let (op, id) =
-            if self.reduces() { (self.op.code(), self.op.custom_id()) } else { (NO_OP, 0) };
+            if what.reduces() { (self.op.code(), self.op.custom_id()) } else { (NO_OP, 0) };
         // A barrier has no data: whatever type the caller's binding filled in says nothing.
-        let dtype = if matches!(self.action, Action::Collective(Collective::Barrier, _)) {
-            0xf
-        } else {
-            self.dtype as u8
-        };
-        let first = u64::from(kind)
-            | u64::from(dtype) << 4
-            | u64::from(op) << 8
-            | if ragged { RAGGED } else { 0 }
-            | u64::from(id) << 16
-            | u64::from(root.map_or(u32::MAX, |r| r.0)) << 32;
-        Signature([first, count])
+        let dtype = if what == Collective::Barrier { 0xf } else { self.dtype as u8 };
+        let kind = (what.number(), what.root().map_or(u32::MAX, |root| root.0));
+        Signature([first_word(kind, dtype, (op, id)) | mark, count])
+    }
+
+    fn message_signature(&self) -> Signature {
+        let first = first_word((MESSAGE, u32::MAX), self.dtype as u8, (NO_OP, 0));
+        Signature([first, self.message_count()])
     }
 
     /// The key of this call, which has this signature. `None` when calls that look the same may differ: the counts of
@@ -199,6 +186,25 @@ impl Request {
         }
         Ok(layouts)
     }
+}
+
+/// What the ranks must agree on in the counts of a v-form, as a number.
+fn agreed_count(what: Collective, counts: &RaggedCounts) -> u64 {
+    match (what, counts) {
+        (Collective::AllGather | Collective::ReduceScatter, RaggedCounts::Long(ranges)) => {
+            ranges.iter().fold(0, |sum, r| mix(sum, r.end - r.start))
+        }
+        _ => 0,
+    }
+}
+
+/// The first word of a signature.
+fn first_word((kind, root): (u8, u32), dtype: u8, (op, id): (u8, u16)) -> u64 {
+    u64::from(kind)
+        | u64::from(dtype) << 4
+        | u64::from(op) << 8
+        | u64::from(id) << 16
+        | u64::from(root) << 32
 }
 
 fn check_ragged(what: Collective, counts: &RaggedCounts, ranks: u32, me: Rank) -> Result<()> {

@@ -1,13 +1,8 @@
 //! The communicator: its parts, how it is made, and how it ends.
 
-#![allow(
-    clippy::disallowed_types,
-    reason = "the engine is turned by one thread at a time; the lock is not contended"
-)]
-
 use std::fmt::{self, Debug};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::Instant;
 
 use crossbeam::queue::SegQueue;
@@ -17,7 +12,7 @@ use dure_plan::Rank;
 use crate::bootstrap::wire::Member;
 use crate::call::Request;
 use crate::config::Config;
-use crate::control::Control;
+use crate::control::{Control, Shared};
 use crate::engine::{Batch, Engine};
 use crate::error::{Error, Result};
 use crate::fault::Fault;
@@ -26,6 +21,7 @@ use crate::operation::Operation;
 use crate::pace::Patience;
 use crate::record::Record;
 use crate::tuner::Chosen;
+use crate::turnstile::{Inside, Turnstile};
 use crate::unique_id::{Origin, UniqueId};
 use crate::{net, progress};
 
@@ -50,9 +46,9 @@ pub(crate) struct Inner {
     pub(crate) members: Arc<[Member]>,
     /// `None` when this rank is alone.
     pub(crate) control: Option<Arc<Control>>,
-    /// What the control plane keeps, when there is none.
-    pub(crate) alone: Option<(Fault, Record)>,
-    pub(crate) engine: Mutex<Engine>,
+    /// What the control plane shares, or would share.
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) engine: Turnstile<Engine>,
     pub(crate) submitted: SegQueue<Batch>,
     pub(crate) devices: Vec<Arc<dyn Device>>,
     pub(crate) patience: Patience,
@@ -208,11 +204,13 @@ impl Communicator {
     }
 
     /// Number of this rank, from 0.
+    #[inline]
     pub fn rank(&self) -> u32 {
         self.inner.rank
     }
 
     /// Number of ranks.
+    #[inline]
     pub fn size(&self) -> u32 {
         self.inner.size
     }
@@ -246,7 +244,7 @@ impl Communicator {
 
     /// What was chosen for the last collective of this rank.
     pub fn last_choice(&self) -> Option<Chosen> {
-        self.inner.lock().last_choice().cloned()
+        self.inner.engine().last_choice().cloned()
     }
 
     /// Whether nothing fatal has happened.
@@ -273,7 +271,7 @@ impl Communicator {
     pub fn finalize(&self) -> Result<()> {
         let inner = &self.inner;
         self.synchronize()?;
-        let (sequence, chain) = inner.lock().history();
+        let (sequence, chain) = inner.engine().history();
         if let Some(control) = &inner.control {
             let mine = [sequence.to_le_bytes(), chain.to_le_bytes()].concat();
             let all = control.all_gather(mine.clone(), Instant::now() + inner.config.timeout)?;
@@ -308,7 +306,7 @@ impl Communicator {
     #[allow(unsafe_code, reason = "memory of the user, which peers will write")]
     pub unsafe fn register(&self, memory: Memory) -> Result<Registration> {
         // SAFETY: this function's contract.
-        let region = unsafe { self.inner.lock().executor.register(memory) };
+        let region = unsafe { self.inner.engine().executor.register(memory) };
         Ok(Registration { region })
     }
 
@@ -324,7 +322,7 @@ impl Communicator {
     pub fn alloc(&self, len: usize) -> Result<(Registration, Memory)> {
         let (region, memory) = self
             .inner
-            .lock()
+            .engine()
             .executor
             .alloc(len.max(1))
             .map_err(|error| crate::stall::executor_error(&error, self.inner.rank))?;
@@ -383,6 +381,7 @@ impl Communicator {
     }
 
     /// The memory at an address: of the device that owns it, or else of the host.
+    #[inline]
     pub fn locate(&self, ptr: *mut u8, len: usize) -> Memory {
         let owner = self.inner.devices.iter().find(|device| device.owns(ptr));
         let space = owner.map_or(Space::Host, |device| device.space());
@@ -399,41 +398,37 @@ pub struct Registration {
 impl Inner {
     /// The first fatal error, if there is one.
     pub(crate) fn fault(&self) -> &Fault {
-        match (&self.control, &self.alone) {
-            (Some(control), _) => control.fault(),
-            (None, Some((fault, _))) => fault,
-            (None, None) => unreachable!("a communicator has a control plane or is alone"),
-        }
+        &self.shared.fault
     }
 
     /// What this rank is doing.
     pub(crate) fn record(&self) -> &Record {
-        match (&self.control, &self.alone) {
-            (Some(control), _) => control.record(),
-            (None, Some((_, record))) => record,
-            (None, None) => unreachable!("a communicator has a control plane or is alone"),
-        }
+        &self.shared.record
     }
 
-    pub(crate) fn lock(&self) -> std::sync::MutexGuard<'_, Engine> {
-        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The engine, as soon as no other thread has it.
+    pub(crate) fn engine(&self) -> Inside<'_, Engine> {
+        self.engine.enter()
     }
 
     /// The engine, unless another thread has it. Whoever had it when it panicked (in a user's reduction, say) left it in
     /// no known state: that ends the communicator.
-    pub(crate) fn try_engine(&self) -> Option<std::sync::MutexGuard<'_, Engine>> {
-        match self.engine.try_lock() {
-            Ok(engine) => Some(engine),
-            Err(TryLockError::WouldBlock) => None,
-            Err(TryLockError::Poisoned(engine)) => {
-                if !self.fault().is_raised() {
-                    let error = Error::internal("a call panicked").on(self.rank);
-                    match &self.control {
-                        Some(control) => control.raise(error),
-                        None => _ = self.fault().record(error),
-                    }
-                }
-                Some(engine.into_inner())
+    #[inline]
+    pub(crate) fn try_engine(&self) -> Option<Inside<'_, Engine>> {
+        let engine = self.engine.try_enter()?;
+        if self.engine.is_spoilt() {
+            self.end_spoilt();
+        }
+        Some(engine)
+    }
+
+    #[cold]
+    fn end_spoilt(&self) {
+        if !self.fault().is_raised() {
+            let error = Error::internal("a call panicked").on(self.rank);
+            match &self.control {
+                Some(control) => control.raise(error),
+                None => _ = self.fault().record(error),
             }
         }
     }
@@ -455,7 +450,7 @@ impl Inner {
 
     pub(crate) fn release(&self, registration: &Registration) {
         if let Some(region) = registration.region {
-            self.lock().executor.deregister(region);
+            self.engine().executor.deregister(region);
         }
     }
 

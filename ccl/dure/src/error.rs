@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::fmt::{self, Display};
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 /// Result of this crate.
@@ -31,9 +32,14 @@ pub enum ErrorKind {
     Internal,
 }
 
-/// What went wrong. Cheap to clone, so that a broken communicator can return its first error for ever.
+/// What went wrong: the fields are those of [`Details`]. One word, so that the result of a call that went well is one too.
 #[derive(Clone, Debug)]
-pub struct Error {
+pub struct Error(Box<Details>);
+
+/// What there is to know about an error.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Details {
     /// Who must act.
     pub kind: ErrorKind,
     /// What happened, for people, without the causes below it.
@@ -49,7 +55,7 @@ pub struct Error {
 impl Error {
     /// An error of a kind; `on`, `about` and `because` complete it.
     pub fn new(kind: ErrorKind, what: impl Into<String>) -> Self {
-        Self { kind, what: what.into(), rank: None, peer: None, source: None }
+        Self(Box::new(Details { kind, what: what.into(), rank: None, peer: None, source: None }))
     }
 
     /// [`ErrorKind::InvalidArgument`].
@@ -121,12 +127,26 @@ impl Error {
     /// The error and its causes on one line, for places that print no chain of sources.
     pub fn chain(&self) -> String {
         let mut text = self.to_string();
-        let mut cause = self.source();
+        let mut cause = StdError::source(self);
         while let Some(error) = cause {
             text = format!("{text}: {error}");
             cause = error.source();
         }
         text
+    }
+}
+
+impl Deref for Error {
+    type Target = Details;
+
+    fn deref(&self) -> &Details {
+        &self.0
+    }
+}
+
+impl DerefMut for Error {
+    fn deref_mut(&mut self) -> &mut Details {
+        &mut self.0
     }
 }
 

@@ -66,6 +66,7 @@ mod subset;
 mod ticket;
 mod trace;
 mod tuner;
+mod turnstile;
 mod typed;
 mod unique_id;
 mod wait;
@@ -83,6 +84,6 @@ pub use crate::tuner::Chosen;
 pub use crate::typed::Group;
 
 pub use crate::config::Config;
-pub use crate::error::{Error, ErrorKind, Result};
+pub use crate::error::{Details, Error, ErrorKind, Result};
 pub use crate::launch::Launch;
 pub use crate::unique_id::UniqueId;

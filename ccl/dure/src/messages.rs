@@ -92,3 +92,16 @@ impl Engine {
         Err(Error::invalid_usage(text).on(self.me.0))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_counted_by_peer_and_direction() {
+        let mut counts = MessageCounts::default();
+        let numbers = [(3, true), (3, false), (0, true), (3, true), (3, false)]
+            .map(|(peer, is_send)| counts.next(peer, is_send));
+        assert_eq!(numbers, [1, 1, 1, 2, 2]);
+    }
+}

@@ -1,13 +1,8 @@
 //! Puts the parts of a communicator together: transports, the meeting of the ranks, the fabric, the engine.
 
-#![allow(
-    clippy::disallowed_types,
-    reason = "the engine is turned by one thread at a time; the lock is not contended"
-)]
-
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
-use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use crossbeam::queue::SegQueue;
@@ -20,13 +15,12 @@ use crate::addresses;
 use crate::bootstrap::wire::Member;
 use crate::communicator::Inner;
 use crate::config::Config;
-use crate::control;
+use crate::control::{self, Shared};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::fault::Fault;
 use crate::pace::Patience;
-use crate::record::Record;
 use crate::tuner::{DEFAULT_LANES, Tuner};
+use crate::turnstile::Turnstile;
 use crate::unique_id::UniqueId;
 
 /// Name of the transport inside a host.
@@ -76,7 +70,10 @@ pub(crate) fn assemble(plan: Plan) -> Result<Inner> {
         members.iter().map(|member| Card(member.offer.clone().into())).collect();
     let fabric = Fabric::new(subs, &route).map_err(|e| transport_error("fabric", e))?;
     let world = World { ranks: size, host_of: hosts(&members), lanes: settings.lanes };
-    let alone = if control.is_none() { Some((Fault::new()?, Record::new())) } else { None };
+    let shared = match &control {
+        Some(control) => Arc::clone(control.shared()),
+        None => Arc::new(Shared::new(rank)?),
+    };
     let executor = Executor::new(Box::new(fabric), addresses, settings, queues(&devices)?);
     let tuner = Tuner::new(Rank(rank), world, config.clone(), file);
     let engine = Engine::new((Rank(rank), size), executor, tuner, queues(&devices)?);
@@ -91,8 +88,8 @@ pub(crate) fn assemble(plan: Plan) -> Result<Inner> {
         config,
         members,
         control,
-        alone,
-        engine: Mutex::new(engine),
+        shared,
+        engine: Turnstile::new(engine),
         submitted: SegQueue::new(),
         devices,
         patience: Patience::new(neighbours > cores),

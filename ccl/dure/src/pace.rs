@@ -63,7 +63,9 @@ enum Stage {
 pub(crate) struct Pace<'p> {
     patience: &'p Patience,
     spin: u32,
+    /// Polls in vain since something moved last, and with which of them the next look is due.
     polls: u32,
+    look_at: u32,
     stage: Stage,
 }
 
@@ -71,7 +73,7 @@ impl<'p> Pace<'p> {
     /// A wait begins.
     pub(crate) fn new(patience: &'p Patience) -> Self {
         let spin = patience.spin.load(Ordering::Relaxed);
-        Self { patience, spin, polls: 0, stage: Stage::Polling(None) }
+        Self { patience, spin, polls: 0, look_at: interval(spin), stage: Stage::Polling(None) }
     }
 
     /// Something moved.
@@ -82,17 +84,21 @@ impl<'p> Pace<'p> {
         if matches!(self.stage, Stage::Polling(_)) && self.spin < self.patience.most {
             self.learn((self.spin + self.spin / 8).min(self.patience.most));
         }
-        (self.polls, self.stage) = (0, Stage::Polling(None));
+        *self =
+            Self { polls: 0, look_at: interval(self.spin), stage: Stage::Polling(None), ..*self };
     }
 
     /// Nothing moved: lets some time pass. False when it is time to sleep.
     pub(crate) fn rest(&mut self) -> bool {
         self.polls += 1;
-        if self.spin > 0 && !self.polls.is_multiple_of(LOOK) {
+        if self.polls < self.look_at {
             std::hint::spin_loop();
             return true;
         }
-        self.look()
+        let goes_on = self.look();
+        let sleeps = matches!(self.stage, Stage::Sleepy);
+        self.look_at = self.polls + if sleeps { 1 } else { interval(self.spin) };
+        goes_on
     }
 
     #[cold]
@@ -120,11 +126,11 @@ impl<'p> Pace<'p> {
     fn give_way(&mut self, now: Instant, since: Instant, together: bool) {
         std::thread::yield_now();
         let took = now.elapsed();
-        if took < SWITCH {
-            self.learn((self.spin * 2).clamp(LEAST, self.patience.most));
+        self.learn(if took < SWITCH {
+            longer(self.spin, self.patience.most)
         } else {
-            self.learn(if self.spin < 2 * LEAST { 0 } else { self.spin / 2 });
-        }
+            shorter(self.spin)
+        });
         self.stage = if took < SLICE {
             Stage::Yielding { since, together: together || took >= SWITCH }
         } else {
@@ -135,5 +141,49 @@ impl<'p> Pace<'p> {
     fn learn(&mut self, spin: u32) {
         self.spin = spin;
         self.patience.spin.store(spin, Ordering::Relaxed);
+    }
+}
+
+/// Polls between two looks at the clock.
+fn interval(spin: u32) -> u32 {
+    if spin > 0 { LOOK } else { 1 }
+}
+
+/// Polling cost nobody anything: twice as long.
+fn longer(spin: u32, most: u32) -> u32 {
+    (spin * 2).clamp(LEAST, most)
+}
+
+/// Somebody wanted the core meanwhile: half as long, and in the end not at all.
+fn shorter(spin: u32) -> u32 {
+    if spin < 2 * LEAST { 0 } else { spin / 2 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn polling_gets_longer_and_shorter_within_its_bounds() {
+        for most in [MOST, MOST_SHARED] {
+            let up: Vec<_> =
+                std::iter::successors(Some(0), |spin| Some(longer(*spin, most))).take(12).collect();
+            assert_eq!((up[1], up[11]), (LEAST, most));
+            assert!(up.is_sorted());
+            let down = std::iter::successors(Some(most), |spin| Some(shorter(*spin)));
+            assert_eq!(down.take(12).last(), Some(0));
+        }
+    }
+
+    #[test]
+    fn a_wait_in_vain_ends_in_sleep_and_begins_anew_when_something_moved() {
+        for shares_cores in [false, true] {
+            let patience = Patience::new(shares_cores);
+            let mut pace = Pace::new(&patience);
+            while pace.rest() {}
+            assert!(!pace.rest());
+            pace.moved();
+            assert!(pace.rest());
+        }
     }
 }

@@ -7,6 +7,7 @@
 )]
 
 use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -77,7 +78,7 @@ fn run(shared: &Shared) {
             members.retain(|member| member.upgrade().is_some_and(|inner| inner.has_work()));
             members.iter().filter_map(Weak::upgrade).collect()
         };
-        let moved = members.iter().filter(|inner| inner.turn() == Turn::Moved).count() > 0;
+        let moved = members.iter().filter(|inner| turn(inner) == Turn::Moved).count() > 0;
         if moved {
             idle = 0;
             continue;
@@ -91,6 +92,11 @@ fn run(shared: &Shared) {
             sleep(shared, &members);
         }
     }
+}
+
+/// Turns an engine. A panic (in a user's reduction, say) ends its communicator, not this thread.
+fn turn(inner: &Inner) -> Turn {
+    catch_unwind(AssertUnwindSafe(|| inner.turn())).unwrap_or(Turn::Moved)
 }
 
 /// Sleeps until a communicator may be able to move, or another one comes.

@@ -14,7 +14,8 @@ use std::sync::{Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 
 /// Calls that are remembered.
-pub(crate) const REMEMBERED: u64 = 64;
+pub(crate) const REMEMBERED: u64 = PLACES as u64;
+const PLACES: usize = 64;
 
 /// What a blocked rank waits for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,7 +55,7 @@ struct Call {
 /// The calls of one rank of one communicator. One thread at a time publishes; any thread reads.
 #[derive(Debug)]
 pub(crate) struct Record {
-    calls: Box<[Call]>,
+    calls: [Call; PLACES],
     begun: AtomicU64,
     ended: AtomicU64,
     left: AtomicBool,
@@ -65,7 +66,7 @@ impl Record {
     /// No call yet.
     pub(crate) fn new() -> Self {
         Self {
-            calls: (0..REMEMBERED).map(|_| Call::default()).collect(),
+            calls: std::array::from_fn(|_| Call::default()),
             begun: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             left: AtomicBool::new(false),

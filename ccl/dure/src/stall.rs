@@ -3,14 +3,12 @@
 //! After half a second without movement the rank asks the peer that it waits for what it is doing: that finds calls that
 //! do not match where no message tells. When the deadline passes it follows the chain of who waits for whom.
 
-#![allow(clippy::disallowed_types, reason = "the engine is turned by one thread at a time")]
-
-use std::sync::MutexGuard;
 use std::time::{Duration, Instant};
 
 use crate::communicator::Inner;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind};
+use crate::turnstile::Inside;
 use crate::wait::sleep;
 
 /// First question to a peer after this long without movement.
@@ -203,7 +201,7 @@ impl Inner {
     }
 
     /// The executor failed: finds out what that means, tells everybody, and ends all operations.
-    pub(crate) fn fail(&self, engine: MutexGuard<'_, Engine>, error: &dure_exec::Error) {
+    pub(crate) fn fail(&self, engine: Inside<'_, Engine>, error: &dure_exec::Error) {
         let (sequence, _) = engine.history();
         drop(engine);
         let error = match *error {
@@ -215,11 +213,12 @@ impl Inner {
                 // because of somebody else's failure is not to blame.
                 sleep([self.fault().doorbell()].into_iter(), ANSWER);
                 let call = self.call_text(sequence);
-                let lost = executor_error(error, self.rank);
-                let left = self.control.as_ref().is_some_and(|control| control.has_left(peer));
-                let why =
-                    if left { format!("rank {peer} has left the communicator") } else { lost.what };
-                Error { what: format!("{call} failed: {why}"), ..lost }
+                let mut lost = executor_error(error, self.rank);
+                if self.control.as_ref().is_some_and(|control| control.has_left(peer)) {
+                    lost.what = format!("rank {peer} has left the communicator");
+                }
+                lost.what = format!("{call} failed: {}", lost.what);
+                lost
             }
             _ => executor_error(error, self.rank),
         };
@@ -275,5 +274,7 @@ pub(crate) fn executor_error(error: &dure_exec::Error, rank: u32) -> Error {
         text = format!("{text}: {error}");
         cause = error.source();
     }
-    Error { peer, ..Error::new(kind, text).on(rank) }
+    let mut error = Error::new(kind, text).on(rank);
+    error.peer = peer;
+    error
 }

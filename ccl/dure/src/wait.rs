@@ -4,10 +4,8 @@
 //! nothing has moved for [`crate::Config::timeout`] ([`crate::stall`]). How long it polls, yields and sleeps meanwhile is
 //! in [`crate::pace`].
 
-#![allow(clippy::disallowed_types, reason = "the engine is turned by one thread at a time")]
-
 use std::os::fd::BorrowedFd;
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -15,9 +13,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use crate::call::Request;
 use crate::communicator::Inner;
 use crate::engine::{Begun, Engine, Turn};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::operation::Operation;
 use crate::pace::Pace;
+use crate::turnstile::Inside;
 
 /// Longest sleep. Everything that matters rings a bell; this bounds the harm if a bell were missed.
 pub(crate) const NAP: Duration = Duration::from_millis(20);
@@ -46,7 +45,7 @@ impl Inner {
 
     /// Polls until a call that was begun is done. When it is time to sleep, or something went wrong, the call goes on
     /// like one that was queued.
-    fn see_through(&self, mut engine: MutexGuard<'_, Engine>, begun: Begun) -> Result<()> {
+    fn see_through(&self, mut engine: Inside<'_, Engine>, begun: Begun) -> Result<()> {
         let mut pace = Pace::new(&self.patience);
         let mut failure = begun.submitted.err();
         while failure.is_none() {
@@ -88,16 +87,27 @@ impl Inner {
                 self.hand_over();
                 return result;
             }
-            if self.turn() == Turn::Moved {
-                pace.moved();
-            } else if !pace.rest() {
-                self.attend_to_stall();
-                operation.register_waiter();
-                if operation.result().is_none() {
-                    self.park(NAP);
+            match self.turn() {
+                Turn::Moved => pace.moved(),
+                // Whoever had it panicked.
+                Turn::Idle if !operation.is_done() => return Err(self.lost()),
+                Turn::Idle => {}
+                Turn::Stuck if pace.rest() => {}
+                Turn::Stuck => {
+                    self.attend_to_stall();
+                    operation.register_waiter();
+                    if operation.result().is_none() {
+                        self.park(NAP);
+                    }
                 }
             }
         }
+    }
+
+    /// The error of an operation that is in no engine any more.
+    fn lost(&self) -> Error {
+        let internal = || Error::internal("a call was lost").on(self.rank);
+        self.fault().error().cloned().unwrap_or_else(internal)
     }
 
     /// Whoever turned the engine goes. A thread that sleeps until its own operation is done takes over.

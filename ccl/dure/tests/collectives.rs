@@ -2,8 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
+use std::time::{Duration, Instant};
+
 use dure::config::{AlgorithmRules, Transports};
-use dure::{Communicator, Config, ReduceOp, Result};
+use dure::{
+    Action, Collective, Communicator, Config, Dtype, Memory, ReduceOp, Request, Result, Stream,
+};
 
 /// Runs `each` on every rank of a communicator of `size` ranks, each in a thread of its own.
 fn ranks(size: u32, config: &Config, each: impl Fn(&Communicator) -> Result<()> + Sync) {
@@ -162,6 +166,117 @@ fn groups_of_messages_do_not_wait_for_one_another() {
             }
             Ok(())
         });
+    }
+}
+
+/// A call that was made before takes a shorter way: it must not be taken for another one.
+#[test]
+fn repeated_calls_are_told_apart() {
+    for config in transports() {
+        ranks(3, &config, |c| {
+            let me = c.rank();
+            for round in 0..4 {
+                for count in [3, 5] {
+                    let mine = |i: usize| value(me, i) + round;
+                    let mut data: Vec<i64> = (0..count).map(mine).collect();
+                    c.all_reduce(&mut data, ReduceOp::Sum)?;
+                    assert!(data.iter().enumerate().all(|(i, v)| *v == sum(3, i) + 3 * round));
+                    let mut data: Vec<i64> = (0..count).map(mine).collect();
+                    c.all_reduce(&mut data, ReduceOp::Max)?;
+                    assert!(data.iter().enumerate().all(|(i, v)| *v == value(2, i) + round));
+                    let mut floats = vec![f64::from(me); count];
+                    c.all_reduce(&mut floats, ReduceOp::Avg)?;
+                    assert_eq!(floats, vec![1.0; count]);
+                    for root in 0..3 {
+                        let mut data: Vec<i64> = (0..count).map(mine).collect();
+                        c.broadcast(&mut data, root)?;
+                        assert!(data.iter().enumerate().all(|(i, v)| *v == value(root, i) + round));
+                    }
+                    // A function of one number on this round, and another one on the next.
+                    let op = ReduceOp::custom(1, move |_, inout, _| {
+                        inout.fill(u8::try_from(round).unwrap());
+                    });
+                    let mut bytes = vec![9_u8; count];
+                    c.all_reduce(&mut bytes, op)?;
+                    assert_eq!(bytes, vec![u8::try_from(round).unwrap(); count]);
+                }
+                if me == 0 {
+                    c.send(&[round], 1)?;
+                    c.send(&[round; 2], 1)?;
+                } else if me == 1 {
+                    let (mut one, mut two) = ([-1], [-1; 2]);
+                    c.recv(&mut one, 0)?;
+                    c.recv(&mut two, 0)?;
+                    assert_eq!((one, two), ([round], [round; 2]));
+                }
+            }
+            Ok(())
+        });
+    }
+}
+
+/// Lengths are checked each time, and so is whether an exchange overwrites what it has yet to send.
+#[test]
+fn the_buffers_of_repeated_calls_are_looked_at() {
+    ranks(2, &Config::default(), |c| {
+        let me = c.rank();
+        let all_to_all = |input: &mut [i64], output: *mut i64, len: usize| {
+            let request = Request {
+                action: Action::Collective(Collective::AllToAll, 1),
+                input: Memory::host(input.as_mut_ptr().cast(), size_of_val(input)),
+                output: Memory::host(output.cast(), len * 8),
+                dtype: Dtype::Int64,
+                op: ReduceOp::Sum,
+            };
+            // SAFETY: both buffers outlive the call, and nobody else uses them.
+            unsafe { c.call(&request) }
+        };
+        for _ in 0..3 {
+            let (mut input, mut output) = ([i64::from(me), 10 + i64::from(me)], [0; 2]);
+            all_to_all(&mut input, output.as_mut_ptr(), 2)?;
+            let expected = [i64::from(10 * me), i64::from(10 * me) + 1];
+            assert_eq!(output, expected);
+            let in_place = input.as_mut_ptr();
+            all_to_all(&mut input, in_place, 2)?;
+            assert_eq!(input, expected);
+            let short = all_to_all(&mut input, output.as_mut_ptr(), 1).unwrap_err();
+            assert!(short.what.contains("the output has 8 bytes"), "{short}");
+        }
+        Ok(())
+    });
+}
+
+/// The progress thread serves all communicators of the process: a panic in the call of one must not end it.
+#[test]
+fn a_panic_in_the_background_ends_one_communicator_only() {
+    let op = || ReduceOp::custom(1, |_, _, _| panic!("a user's mistake"));
+    for (op, ends_well) in [(op(), false), (ReduceOp::Sum, true)] {
+        let communicators = Communicator::init_all(2, &Config::default()).unwrap();
+        let streams = [Stream::new(), Stream::new()];
+        let mut data = [1_i32; 2];
+        for ((c, stream), data) in communicators.iter().zip(&streams).zip(&mut data) {
+            let memory = Memory::host(std::ptr::from_mut(data).cast(), 4);
+            let request = Request {
+                action: Action::Collective(Collective::AllReduce, 1),
+                input: memory,
+                output: memory,
+                dtype: Dtype::Int32,
+                op: op.clone(),
+            };
+            // SAFETY: the data stays until both streams are idle, and nobody else uses it meanwhile.
+            unsafe { stream.enqueue(c, vec![request]) }.unwrap();
+        }
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !streams.iter().all(Stream::is_idle) {
+            assert!(Instant::now() < deadline, "the progress thread is gone");
+            std::thread::yield_now();
+        }
+        for stream in &streams {
+            match stream.synchronize() {
+                Ok(()) => assert!(ends_well),
+                Err(error) => assert!(!ends_well && error.what.contains("panicked"), "{error}"),
+            }
+        }
     }
 }
 

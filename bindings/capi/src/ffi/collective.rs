@@ -21,7 +21,7 @@ extern "C" fn dureAllReduce(
     call(comm, stream, |call| {
         let dtype = dtype(datatype)?;
         let length = bytes("count", count, 1, dtype)?;
-        Ok(Request {
+        call.make(Request {
             action: Action::Collective(Collective::AllReduce, count as u64),
             input: call.reads("sendbuff", sendbuff, length)?,
             output: call.writes("recvbuff", recvbuff, length)?,
@@ -46,7 +46,7 @@ extern "C" fn dureReduce(
         let dtype = dtype(datatype)?;
         let length = bytes("count", count, 1, dtype)?;
         let root = call.rank("root", root)?;
-        Ok(Request {
+        call.make(Request {
             action: Action::Collective(Collective::Reduce { root: Rank(root) }, count as u64),
             input: call.reads("sendbuff", sendbuff, length)?,
             output: call.writes(
@@ -72,7 +72,7 @@ extern "C" fn dureReduceScatter(
 ) -> c_int {
     call(comm, stream, |call| {
         let dtype = dtype(datatype)?;
-        Ok(Request {
+        call.make(Request {
             action: Action::Collective(Collective::ReduceScatter, recvcount as u64),
             input: call.reads(
                 "sendbuff",
@@ -102,7 +102,7 @@ extern "C" fn dureBroadcast(
         let root = call.rank("root", root)?;
         let action = Action::Collective(Collective::Broadcast { root: Rank(root) }, count as u64);
         let input = call.reads("sendbuff", sendbuff, if root == call.me() { length } else { 0 })?;
-        Ok(plain(action, input, call.writes("recvbuff", recvbuff, length)?, dtype))
+        call.make(plain(action, input, call.writes("recvbuff", recvbuff, length)?, dtype))
     })
 }
 
@@ -121,7 +121,7 @@ extern "C" fn dureBcast(
         let action = Action::Collective(Collective::Broadcast { root: Rank(root) }, count as u64);
         let memory = call.writes("buff", buff, bytes("count", count, 1, dtype)?)?;
         let input = if root == call.me() { memory } else { Memory::EMPTY };
-        Ok(plain(action, input, memory, dtype))
+        call.make(plain(action, input, memory, dtype))
     })
 }
 
@@ -139,7 +139,12 @@ extern "C" fn dureAllGather(
         let input = call.reads("sendbuff", sendbuff, bytes("sendcount", sendcount, 1, dtype)?)?;
         let output =
             call.writes("recvbuff", recvbuff, bytes("sendcount", sendcount, call.size(), dtype)?)?;
-        Ok(plain(Action::Collective(Collective::AllGather, sendcount as u64), input, output, dtype))
+        call.make(plain(
+            Action::Collective(Collective::AllGather, sendcount as u64),
+            input,
+            output,
+            dtype,
+        ))
     })
 }
 
@@ -157,7 +162,12 @@ extern "C" fn dureAlltoAll(
         let length = bytes("count", count, call.size(), dtype)?;
         let input = call.reads("sendbuff", sendbuff, length)?;
         let output = call.writes("recvbuff", recvbuff, length)?;
-        Ok(plain(Action::Collective(Collective::AllToAll, count as u64), input, output, dtype))
+        call.make(plain(
+            Action::Collective(Collective::AllToAll, count as u64),
+            input,
+            output,
+            dtype,
+        ))
     })
 }
 
@@ -179,7 +189,7 @@ extern "C" fn dureGather(
         let input = call.reads("sendbuff", sendbuff, bytes("count", count, 1, dtype)?)?;
         let output =
             call.writes("recvbuff", recvbuff, if root == call.me() { whole } else { 0 })?;
-        Ok(plain(action, input, output, dtype))
+        call.make(plain(action, input, output, dtype))
     })
 }
 
@@ -200,14 +210,14 @@ extern "C" fn dureScatter(
         let action = Action::Collective(Collective::Scatter { root: Rank(root) }, count as u64);
         let input = call.reads("sendbuff", sendbuff, if root == call.me() { whole } else { 0 })?;
         let output = call.writes("recvbuff", recvbuff, bytes("count", count, 1, dtype)?)?;
-        Ok(plain(action, input, output, dtype))
+        call.make(plain(action, input, output, dtype))
     })
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn dureBarrier(comm: CommPtr, stream: StreamPtr) -> c_int {
     let action = Action::Collective(Collective::Barrier, 0);
-    call(comm, stream, |_| Ok(plain(action, Memory::EMPTY, Memory::EMPTY, Dtype::Uint8)))
+    call(comm, stream, |call| call.make(plain(action, Memory::EMPTY, Memory::EMPTY, Dtype::Uint8)))
 }
 
 #[unsafe(no_mangle)]
@@ -223,7 +233,7 @@ extern "C" fn dureSend(
         let dtype = dtype(datatype)?;
         let peer = call.rank("peer", peer)?;
         let input = call.reads("sendbuff", sendbuff, bytes("count", count, 1, dtype)?)?;
-        Ok(plain(Action::Send(peer), input, Memory::EMPTY, dtype))
+        call.make(plain(Action::Send(peer), input, Memory::EMPTY, dtype))
     })
 }
 
@@ -240,6 +250,6 @@ extern "C" fn dureRecv(
         let dtype = dtype(datatype)?;
         let peer = call.rank("peer", peer)?;
         let output = call.writes("recvbuff", recvbuff, bytes("count", count, 1, dtype)?)?;
-        Ok(plain(Action::Recv(peer), Memory::EMPTY, output, dtype))
+        call.make(plain(Action::Recv(peer), Memory::EMPTY, output, dtype))
     })
 }

@@ -12,7 +12,7 @@ use crate::boundary::{Done, boundary, boundary_on};
 use crate::comm::Comm;
 use crate::config::{Fields, Settings};
 use crate::group::{self, Job};
-use crate::{code, environment, number};
+use crate::{code, environment, number, recent};
 
 /// `dureUniqueId`.
 #[derive(Clone, Copy, Debug)]
@@ -293,6 +293,7 @@ extern "C" fn dureCommDestroy(comm: CommPtr) -> c_int {
         let handle = comm.find()?;
         let comm = handle.get()?;
         comm.check_not_deferred()?;
+        recent::forget();
         handle.take()?;
         comm.end()
     })
@@ -304,6 +305,7 @@ extern "C" fn dureCommAbort(comm: CommPtr) -> c_int {
         return code::SUCCESS;
     }
     boundary(|| {
+        recent::forget();
         comm.find()?.take()?.abort();
         Ok(())
     })

@@ -8,33 +8,38 @@ use dure::{
 };
 
 use super::pointer::{CommPtr, StreamPtr};
-use crate::boundary::boundary_on;
+use crate::boundary::boundary_again;
 use crate::comm::Comm;
-use crate::{group, number};
+use crate::{group, number, operation};
 
 /// A call that is being put together.
 pub(super) struct Call<'c> {
-    comm: &'c Comm,
+    comm: &'c Arc<Comm>,
     communicator: &'c Communicator,
+    stream: StreamPtr,
 }
 
-/// Makes the call that `request` puts together.
+/// Makes the call that `body` puts together, and gives to [`Call::make`].
+#[inline]
 pub(super) fn call(
     comm: CommPtr,
     stream: StreamPtr,
-    request: impl FnOnce(&Call<'_>) -> Result<Request>,
+    body: impl FnOnce(&Call<'_>) -> Result<()>,
 ) -> c_int {
-    boundary_on(
-        || comm.get(),
-        |comm| {
-            let stream = if stream.is_null() { None } else { Some(stream.get()?) };
-            let request = request(&Call { comm, communicator: comm.open()? })?;
-            group::submit(comm, stream, request)
-        },
-    )
+    boundary_again(|| comm.find(), |comm| body(&Call { comm, communicator: comm.open()?, stream }))
 }
 
 impl Call<'_> {
+    /// Makes it, or adds it to the group or the stream.
+    #[inline]
+    pub(super) fn make(&self, request: Request) -> Result<()> {
+        if self.stream.is_null() && !group::is_open() {
+            return finish(self.communicator, &request);
+        }
+        let stream = if self.stream.is_null() { None } else { Some(self.stream.get()?) };
+        group::submit(self.comm, stream, request)
+    }
+
     /// Number of ranks.
     pub(super) fn size(&self) -> u32 {
         self.communicator.size()
@@ -51,35 +56,52 @@ impl Call<'_> {
     }
 
     /// The reduction of a number.
+    #[inline]
     pub(super) fn op(&self, number: c_int, dtype: Dtype) -> Result<ReduceOp> {
-        self.comm.operations().find(number, dtype)
+        match operation::built_in(number, dtype) {
+            Some(op) => op,
+            None => self.comm.operations().find(number, dtype),
+        }
     }
 
     /// Memory that is read; `bytes` long. Where there is nothing to read the pointer does not matter.
+    #[inline]
     pub(super) fn reads(&self, argument: &str, ptr: *const c_void, bytes: usize) -> Result<Memory> {
         self.writes(argument, ptr.cast_mut(), bytes)
     }
 
     /// Memory that is written.
+    #[inline]
     pub(super) fn writes(&self, argument: &str, ptr: *mut c_void, bytes: usize) -> Result<Memory> {
         if bytes == 0 {
             return Ok(Memory::EMPTY);
         }
-        if ptr.is_null() {
-            return Err(Error::invalid_argument(format!("{argument} is NULL")));
-        }
-        if ptr.addr().checked_add(bytes).is_none() {
-            return Err(Error::invalid_argument(format!(
-                "{argument} of {bytes} bytes goes beyond the address space"
-            )));
+        if ptr.is_null() || ptr.addr().checked_add(bytes).is_none() {
+            return Err(no_memory(argument, ptr, bytes));
         }
         Ok(self.communicator.locate(ptr.cast(), bytes))
     }
 }
 
+/// Why there is no memory at an address.
+#[cold]
+fn no_memory(argument: &str, ptr: *mut c_void, bytes: usize) -> Error {
+    Error::invalid_argument(if ptr.is_null() {
+        format!("{argument} is NULL")
+    } else {
+        format!("{argument} of {bytes} bytes goes beyond the address space")
+    })
+}
+
 /// A request in which nothing is combined.
 pub(super) fn plain(action: Action, input: Memory, output: Memory, dtype: Dtype) -> Request {
     Request { action, input, output, dtype, op: ReduceOp::Sum }
+}
+
+/// Makes a request that was put together from arguments, and waits until it is done.
+fn finish(on: &Communicator, request: &Request) -> Result<()> {
+    // SAFETY: the caller in C promised that the buffers stay, and are used by nobody else, until the call has returned.
+    unsafe { on.call(request) }
 }
 
 /// Starts requests that were put together from arguments.

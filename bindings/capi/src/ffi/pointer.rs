@@ -359,8 +359,9 @@ mod tests {
 
     #[test]
     fn what_is_no_handle_is_refused() {
-        let of =
-            |address: *const c_void| CommPtr { address, kind: PhantomData }.get().unwrap_err().what;
+        let of = |address: *const c_void| {
+            CommPtr { address, kind: PhantomData }.get().unwrap_err().what.clone()
+        };
         assert_eq!(of(std::ptr::null()), "comm is NULL");
         assert_eq!(of(std::ptr::without_provenance(1)), "comm is not a handle of its kind");
         let words = [0_u64; 16];

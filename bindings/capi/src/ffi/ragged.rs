@@ -99,7 +99,7 @@ extern "C" fn dureAllToAllv(
         let input = call.reads("sendbuff", sendbuff, sent.bytes)?;
         let output = call.writes("recvbuff", recvbuff, received.bytes)?;
         let counts = RaggedCounts::Both(sent.ranges, received.ranges);
-        Ok(plain(Action::Ragged(Collective::AllToAll, counts), input, output, dtype))
+        call.make(plain(Action::Ragged(Collective::AllToAll, counts), input, output, dtype))
     })
 }
 
@@ -122,7 +122,7 @@ extern "C" fn dureAllGatherv(
         blocks.agree(call, ("recvcounts", "sendcount"), sendcount)?;
         let input = call.reads("sendbuff", sendbuff, bytes("sendcount", sendcount, 1, dtype)?)?;
         let output = call.writes("recvbuff", recvbuff, blocks.bytes)?;
-        Ok(plain(Action::Ragged(Collective::AllGather, blocks.long()), input, output, dtype))
+        call.make(plain(Action::Ragged(Collective::AllGather, blocks.long()), input, output, dtype))
     })
 }
 
@@ -144,7 +144,7 @@ extern "C" fn dureReduceScatterv(
             Given { counts: ("sendcounts", sendcounts), displacements: ("displs", displs) }
                 .read(call, dtype)?;
         blocks.agree(call, ("sendcounts", "recvcount"), recvcount)?;
-        Ok(Request {
+        call.make(Request {
             action: Action::Ragged(Collective::ReduceScatter, blocks.long()),
             input: call.reads("sendbuff", sendbuff, blocks.bytes)?,
             output: call.writes("recvbuff", recvbuff, bytes("recvcount", recvcount, 1, dtype)?)?,
@@ -173,14 +173,14 @@ extern "C" fn dureGatherv(
         let input = call.reads("sendbuff", sendbuff, bytes("sendcount", sendcount, 1, dtype)?)?;
         if root != call.me() {
             let action = Action::Ragged(what, RaggedCounts::Own(sendcount as u64));
-            return Ok(plain(action, input, call.writes("recvbuff", recvbuff, 0)?, dtype));
+            return call.make(plain(action, input, call.writes("recvbuff", recvbuff, 0)?, dtype));
         }
         let blocks =
             Given { counts: ("recvcounts", recvcounts), displacements: ("displs", displs) }
                 .read(call, dtype)?;
         blocks.agree(call, ("recvcounts", "sendcount"), sendcount)?;
         let output = call.writes("recvbuff", recvbuff, blocks.bytes)?;
-        Ok(plain(Action::Ragged(what, blocks.long()), input, output, dtype))
+        call.make(plain(Action::Ragged(what, blocks.long()), input, output, dtype))
     })
 }
 
@@ -203,13 +203,13 @@ extern "C" fn dureScatterv(
         let output = call.writes("recvbuff", recvbuff, bytes("recvcount", recvcount, 1, dtype)?)?;
         if root != call.me() {
             let action = Action::Ragged(what, RaggedCounts::Own(recvcount as u64));
-            return Ok(plain(action, call.reads("sendbuff", sendbuff, 0)?, output, dtype));
+            return call.make(plain(action, call.reads("sendbuff", sendbuff, 0)?, output, dtype));
         }
         let blocks =
             Given { counts: ("sendcounts", sendcounts), displacements: ("displs", displs) }
                 .read(call, dtype)?;
         blocks.agree(call, ("sendcounts", "recvcount"), recvcount)?;
         let input = call.reads("sendbuff", sendbuff, blocks.bytes)?;
-        Ok(plain(Action::Ragged(what, blocks.long()), input, output, dtype))
+        call.make(plain(Action::Ragged(what, blocks.long()), input, output, dtype))
     })
 }

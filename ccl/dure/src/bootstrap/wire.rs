@@ -160,7 +160,9 @@ impl From<&Error> for Failure {
 
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
-        Self { peer: failure.peer, ..Self::new(failure.kind, failure.what) }
+        let mut error = Self::new(failure.kind, failure.what);
+        error.peer = failure.peer;
+        error
     }
 }
 

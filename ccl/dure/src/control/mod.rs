@@ -9,7 +9,7 @@
 //!   ask: a connection of its own (blocks) -----------> record: what the rank is doing
 //! ```
 //!
-//! The data path sees none of this but [`Fault`] and [`Record`].
+//! The data path sees none of this but [`Fault`](crate::fault::Fault) and [`Record`](crate::record::Record).
 
 #![allow(clippy::disallowed_types, reason = "control plane, not on the data path")]
 
@@ -30,14 +30,14 @@ use dure_tcp::{Kind, Preamble};
 
 pub(crate) use self::join::{join, new_unique_id, serve_root};
 use self::link::{Link, purpose};
-use self::shared::{Shared, State};
+pub(crate) use self::shared::Shared;
+use self::shared::State;
 pub(crate) use self::thread::Here;
 use self::thread::{Command, Name, Thread};
 use crate::bootstrap::noise::Noise;
 use crate::bootstrap::wire::{self, BadMessage, HostId, Member, Packed, Question};
 use crate::error::{Error, Result};
-use crate::fault::Fault;
-use crate::record::{Answer, Record};
+use crate::record::Answer;
 
 /// What a rank gets when it has joined.
 #[derive(Debug)]
@@ -60,14 +60,9 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    /// The first fatal error, if any.
-    pub(crate) fn fault(&self) -> &Fault {
-        &self.shared.fault
-    }
-
-    /// Where the data path says what it is doing.
-    pub(crate) fn record(&self) -> &Record {
-        &self.shared.record
+    /// What the rank shares with the control thread.
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     /// Breaks the communicator: on this rank at once, on the others as soon as they hear of it. Only the first error of

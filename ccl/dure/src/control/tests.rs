@@ -51,7 +51,7 @@ fn job(size: u32) -> Vec<Joined> {
 
 /// Blocks until a fault comes.
 fn await_fault(control: &Control) -> Error {
-    let fault = || control.fault().check().err();
+    let fault = || control.shared.fault.check().err();
     control
         .shared
         .wait(Instant::now() + LONG, |_| fault(), || "no fault came".to_owned())
@@ -78,7 +78,7 @@ fn jobs_of_many_sizes_form_and_gather() {
                 assert_eq!(all, expected);
             }
             joined.control.leave();
-            joined.control.fault().check().unwrap();
+            joined.control.shared.fault.check().unwrap();
         });
     }
 }
@@ -149,7 +149,7 @@ fn a_wrong_secret_is_told_at_once_to_it_and_at_the_deadline_to_the_others() {
         let began = Instant::now();
         let result = if rank == 1 { enter(&wrong, 1, 2, LONG) } else { enter(&id, 0, 2, SHORT) };
         assert!(began.elapsed() < LONG / 2);
-        result.unwrap_err().what
+        result.unwrap_err().what.clone()
     });
     assert!(
         errors[0].starts_with("rank 1 never came (1 of 2 did); a connection from "),
@@ -191,7 +191,7 @@ fn a_part_of_a_job_has_a_job_of_its_own() {
         }
         enter(&id, rank, 2, LONG).unwrap()
     });
-    jobs.iter().for_each(|joined| joined.control.fault().check().unwrap());
+    jobs.iter().for_each(|joined| joined.control.shared.fault.check().unwrap());
 }
 
 #[test]
@@ -237,7 +237,7 @@ fn garbage_and_replays_on_the_port_disturb_nobody() {
         jobs[rank as usize].control.all_gather(vec![1], Instant::now() + LONG).unwrap()
     });
     drop(streams);
-    jobs.iter().for_each(|joined| joined.control.fault().check().unwrap());
+    jobs.iter().for_each(|joined| joined.control.shared.fault.check().unwrap());
 }
 
 #[test]
@@ -271,7 +271,7 @@ fn abort_wakes_everybody() {
             assert_eq!((error.kind, error.peer), (ErrorKind::Aborted, Some(9)));
             assert_eq!(error.what, "rank 9 aborted the communicator (told by rank 9)");
         }
-        assert!(control.fault().is_raised());
+        assert!(control.shared.fault.is_raised());
     });
 }
 
@@ -287,14 +287,14 @@ fn goodbyes_are_known_and_are_no_faults() {
             .wait(Instant::now() + LONG, look, || format!("rank {rank} never heard"))
             .unwrap();
         assert!(joined.control.has_left(2) && !joined.control.has_left(1));
-        joined.control.fault().check().unwrap();
+        joined.control.shared.fault.check().unwrap();
     }
 }
 
 #[test]
 fn a_rank_answers_what_it_is_doing() {
     let jobs = job(3);
-    let record = jobs[2].control.record();
+    let record = &jobs[2].control.shared.record;
     record.begin(1, [11, 12]);
     record.end(1);
     record.begin(2, [21, 22]);

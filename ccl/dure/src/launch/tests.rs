@@ -15,7 +15,7 @@ fn found(dure: &[(&str, &str)], rest: &[(&str, &str)]) -> Launch {
 }
 
 fn error(dure: &[(&str, &str)], rest: &[(&str, &str)]) -> String {
-    launch(dure, rest).unwrap_err().what
+    launch(dure, rest).unwrap_err().what.clone()
 }
 
 /// torchrun --nnodes 2 --nproc-per-node 4 --rdzv-backend c10d
