@@ -23,7 +23,7 @@ pub enum Driver {
 
 /// Moves bytes between sockets and frames.
 pub(crate) trait Drive: Debug + Send {
-    /// A flow begins to carry frames. Its socket is in `bell` already, marked as one that somebody else looks at.
+    /// A flow begins to carry frames. Its socket is in `bell` already, with whatever mark.
     fn open(&mut self, bell: &Epoll, traffic: &Traffic, id: FlowId) -> Result<()>;
 
     /// Sends a put on a flow that is up, or takes it over.

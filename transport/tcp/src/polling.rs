@@ -3,8 +3,12 @@
 //! One system call that receives costs as much as one that asks which sockets have something, and then there is no
 //! second one. So while messages come in an order that repeats, as those of collectives do, the next flow is asked
 //! without looking; that is guessed as processors guess branches. When guesses fail, epoll says who has something.
+//!
+//! To be watched by epoll costs each arrival something as well, in the system call of its sender: 0.4 us of the 5.5 of
+//! an all-reduce of 8 B. While guesses are right and flows few, they are not watched until somebody wants to sleep.
 
 use dure_transport::{Error, Event, Full, Posted, Put, Result};
+use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags, EpollTimeout};
 
 use crate::driver::Drive;
@@ -19,10 +23,18 @@ const PER_TURN: usize = 64;
 const LOOK: u32 = 8;
 /// Most that right guesses are believed: so many wrong ones in a row end it.
 const TRUST: u8 = 4;
+/// Right guesses in a row after which flows are not watched any more: so many that whoever sleeps now and then does not
+/// pay for it.
+const SURE: u32 = 64;
+/// Most flows that are asked one by one instead of being watched.
+const FEW: usize = 4;
 
 /// The driver that asks.
 #[derive(Debug, Default)]
 pub(crate) struct Polling {
+    flows: Vec<FlowId>,
+    /// Flows rest while they are not in the set of the bell.
+    rests: bool,
     backlog: Vec<Waiting>,
     guess: Guess,
     turns: u32,
@@ -49,15 +61,47 @@ impl Polling {
         });
     }
 
-    /// Reads what epoll says is there.
+    /// Reads what is there, whoever it is from.
     fn look(&mut self, bell: &Epoll, traffic: &mut Traffic) {
+        if self.rests {
+            for at in 0..self.flows.len() {
+                self.hear(traffic, self.flows[at]);
+            }
+            return;
+        }
         let mut ready = [EpollEvent::empty(); PER_TURN];
         let count = bell.wait(&mut ready, EpollTimeout::ZERO).unwrap_or(0);
         for event in ready[..count].iter().filter(|event| event.data() != OTHER) {
-            #[expect(clippy::cast_possible_truncation, reason = "what `watch` made of a number")]
+            #[expect(clippy::cast_possible_truncation, reason = "what `mark` made of a number")]
             let id = FlowId(event.data() as u32);
             self.hear(traffic, id);
         }
+    }
+
+    /// Takes the flows out of the set of the bell.
+    fn rest(&mut self, bell: &Epoll, traffic: &Traffic) {
+        for flow in self.flows.iter().filter_map(|id| traffic.flow(*id)) {
+            // It is in the set. If the kernel refuses all the same, the flow rings for nothing.
+            let _ = bell.delete(&flow.stream);
+        }
+        self.backlog.iter_mut().for_each(|waiting| waiting.watched = false);
+        self.rests = true;
+    }
+
+    /// Puts the flows back into the set of the bell.
+    fn wake(&mut self, bell: &Epoll, traffic: &Traffic) -> nix::Result<()> {
+        if !self.rests {
+            return Ok(());
+        }
+        for (id, flow) in self.flows.iter().filter_map(|id| Some((*id, traffic.flow(*id)?))) {
+            match bell.add(&flow.stream, mark(id, EpollFlags::EPOLLIN)) {
+                Ok(()) | Err(Errno::EEXIST) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        self.rests = false;
+        self.guess.streak = 0;
+        Ok(())
     }
 
     fn hear(&mut self, traffic: &mut Traffic, id: FlowId) {
@@ -69,9 +113,12 @@ impl Polling {
 
 impl Drive for Polling {
     fn open(&mut self, bell: &Epoll, traffic: &Traffic, id: FlowId) -> Result<()> {
+        let failed = |errno: Errno| Error::System { call: "epoll_ctl", source: errno.into() };
+        self.wake(bell, traffic).map_err(failed)?;
+        watch(bell, traffic, id, EpollFlags::EPOLLIN).map_err(failed)?;
         self.guess.after.resize(self.guess.after.len().max(index(id.0) + 1), None);
-        watch(bell, traffic, id, EpollFlags::EPOLLIN)
-            .map_err(|errno| Error::System { call: "epoll_ctl", source: errno.into() })
+        self.flows.push(id);
+        Ok(())
     }
 
     fn post(
@@ -97,14 +144,26 @@ impl Drive for Polling {
         if self.guess.trust == 0 || self.turns.is_multiple_of(LOOK) {
             self.look(bell, traffic);
         }
+        if self.guess.trust == 0 {
+            // Where it fails, flows are asked one by one.
+            let _ = self.wake(bell, traffic);
+        } else if !self.rests && self.guess.streak >= SURE && self.flows.len() <= FEW {
+            self.rest(bell, traffic);
+        }
     }
 
-    fn close(&mut self, _: &Epoll, _: &mut Traffic, id: FlowId) {
+    fn close(&mut self, bell: &Epoll, traffic: &mut Traffic, id: FlowId) {
+        // So that whoever comes next finds all sockets as after `open`.
+        let _ = self.wake(bell, traffic);
+        self.flows.retain(|flow| *flow != id);
         self.backlog.retain(|waiting| waiting.id != id);
         self.guess.forget(id);
     }
 
     fn arm(&mut self, bell: &Epoll, traffic: &mut Traffic) -> bool {
+        if self.wake(bell, traffic).is_err() {
+            return false;
+        }
         for waiting in self.backlog.iter_mut().filter(|waiting| !waiting.watched) {
             // If the kernel refuses, the worst is a late wake-up.
             let both = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT;
@@ -119,7 +178,11 @@ impl Drive for Polling {
 /// Says when a flow's socket rings the bell.
 fn watch(bell: &Epoll, traffic: &Traffic, id: FlowId, what: EpollFlags) -> nix::Result<()> {
     let Some(flow) = traffic.flow(id) else { return Ok(()) };
-    bell.modify(&flow.stream, &mut EpollEvent::new(what, id.0.into()))
+    bell.modify(&flow.stream, &mut mark(id, what))
+}
+
+fn mark(id: FlowId, what: EpollFlags) -> EpollEvent {
+    EpollEvent::new(what, id.0.into())
 }
 
 /// Which flow will have something next.
@@ -131,6 +194,8 @@ struct Guess {
     last: Option<FlowId>,
     /// How often guesses were right lately.
     trust: u8,
+    /// Right guesses in a row.
+    streak: u32,
 }
 
 impl Guess {
@@ -143,7 +208,11 @@ impl Guess {
     fn learn(&mut self, id: FlowId) {
         let Some(last) = self.last.replace(id) else { return };
         let right = self.after[index(last.0)].replace(id) == Some(id);
-        self.trust = if right { TRUST.min(self.trust + 1) } else { self.trust.saturating_sub(1) };
+        (self.trust, self.streak) = if right {
+            (TRUST.min(self.trust + 1), self.streak.saturating_add(1))
+        } else {
+            (self.trust.saturating_sub(1), 0)
+        };
     }
 
     /// This flow has nothing any more.

@@ -170,6 +170,42 @@ fn a_ring_wakes_whichever_thread_sleeps() {
     }
 }
 
+/// While what comes is foreseen, sockets are not watched. Whoever sleeps is woken all the same, and what nobody foresaw
+/// is found.
+#[test]
+fn sockets_that_are_not_watched_wake_sleepers_and_are_heard() {
+    let mut ends = ends(3, Driver::Poll);
+    connect(&mut ends, 1);
+    connect(&mut ends, 2);
+    let [first, second] = [1, 2].map(|from| import(&mut ends, from, 0));
+    let [a, b, c] = &mut ends[..] else { unreachable!("there are three") };
+    let mut round = 0;
+    let mut foreseen = |a: &mut End, b: &mut End| {
+        for _ in 0..200 {
+            put(b, 0, first, 100).unwrap();
+            round += 1;
+            until(|| {
+                a.poll();
+                arrived(a, 1) == round
+            });
+        }
+    };
+    foreseen(a, b);
+    put(c, 0, second, 100).unwrap();
+    until(|| {
+        a.poll();
+        arrived(a, 2) == 1
+    });
+    foreseen(a, b);
+    assert!(a.net.arm());
+    put(c, 0, second, 100).unwrap();
+    sleep(a);
+    until(|| {
+        a.poll();
+        arrived(a, 2) == 2
+    });
+}
+
 /// Sleeps until the doorbell of an end rings.
 fn sleep(end: &End) {
     use nix::poll::{PollFd, PollFlags, poll};
