@@ -4,6 +4,9 @@
 //! straight into the memory that the header names. A peer has `flows` connections, each an order domain of its own.
 //! Nothing here blocks, except [`Dial::wait`], which is for bootstrap code; nothing spawns.
 //!
+//! What frames mean is code without I/O (`frame`, `send`, `receive`, `traffic`). Who moves their bytes is a [`Driver`]:
+//! one asks the sockets, the other is told by the kernel.
+//!
 //! ```text
 //!           Port  -- preamble: id, kind --> Inbox           (bootstrap has its inboxes, each transport one)
 //!                                             |

@@ -399,8 +399,8 @@ fn frames_arrive_whatever_pieces_they_come_in_and_count_before_the_end(driver: D
     let bytes = [
         frame(0, 100),
         signal_only.clone(),
-        frame(100, 9000),
-        frame(9100, 10_899),
+        frame(100, 17_000),
+        frame(17_100, 2_899),
         signal_only,
         frame(19_999, 1),
     ];

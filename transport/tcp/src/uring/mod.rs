@@ -16,12 +16,12 @@ use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use dure_transport::{Error, Event, Full, Posted, Put, Result, Token};
-use nix::sys::epoll::Epoll;
+use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 
 use self::kernel::{Done, File, Kernel, Op};
 use crate::driver::Drive;
 use crate::frame::Header;
-use crate::join::watch;
+use crate::join::OTHER;
 use crate::prove::broken;
 use crate::region::index;
 use crate::traffic::{FlowId, Heard, Traffic};
@@ -97,10 +97,9 @@ impl Ring {
     ///
     /// # Errors
     /// Why the kernel refuses.
-    pub(crate) fn new(bell: &Epoll) -> Result<Self> {
-        let kernel =
-            Kernel::new().map_err(|source| Error::System { call: "io_uring_setup", source })?;
-        watch(bell, &kernel.descriptor())?;
+    pub(crate) fn new(bell: &Epoll) -> io::Result<Self> {
+        let kernel = Kernel::new()?;
+        bell.add(kernel.descriptor(), EpollEvent::new(EpollFlags::EPOLLIN, OTHER))?;
         Ok(Self {
             kernel,
             seats: Vec::new(),
