@@ -10,7 +10,7 @@ use dure::{Error, Result};
 
 use crate::comm::Comm;
 use crate::handle::Handle;
-use crate::{code, group, recent};
+use crate::{code, group, thread};
 
 /// How a call ended that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,16 +49,24 @@ pub(crate) fn boundary_on<R: Into<Done>>(
     }
 }
 
-/// Runs the body of a call on a communicator: as [`boundary_on`], for what happens again and again.
+/// Runs the body of a call on a communicator: as [`boundary_on`], for what happens again and again. The second argument
+/// of `body` is whether a group is open.
+#[inline]
 pub(crate) fn boundary_again(
     find: impl FnOnce() -> Result<&'static Handle<Comm>>,
-    body: impl FnOnce(&Arc<Comm>) -> Result<()>,
+    body: impl FnOnce(&Arc<Comm>, bool) -> Result<()>,
 ) -> c_int {
     let mut found = None;
-    match guard(|| recent::with(found.insert(find()?), body)) {
+    match guard(|| thread::with(found.insert(find()?), body)) {
         Ok(()) => code::SUCCESS,
-        failed => report(failed, found.and_then(|handle| handle.get().ok()).as_ref()),
+        Err(error) => report_on(found, error),
     }
+}
+
+#[cold]
+fn report_on(found: Option<&'static Handle<Comm>>, error: Error) -> c_int {
+    let comm = found.and_then(|handle| handle.get().ok());
+    report(Err::<(), _>(error), comm.as_ref())
 }
 
 /// Runs something that may panic; a panic is an internal error.

@@ -1,6 +1,6 @@
 //! Groups: what a thread asks for between `dureGroupStart` and `dureGroupEnd`.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -9,6 +9,7 @@ use dure::{Communicator, Error, Operation, Request, Result, Stream};
 use crate::boundary::{Done, guard};
 use crate::comm::Comm;
 use crate::ffi::{CommPlace, enqueue, enqueue_on};
+use crate::thread;
 
 /// How the ranks of a communicator meet. The outcome is `None` for a rank that gets no communicator.
 pub(crate) type Meeting = Box<dyn FnOnce() -> Result<Option<Communicator>> + Send>;
@@ -38,14 +39,12 @@ struct Group {
 }
 
 thread_local! {
-    /// Groups that began and have not ended. By itself, so that a call outside of groups reads a word.
-    static DEPTH: Cell<u32> = const { Cell::new(0) };
     static GROUP: RefCell<Group> = RefCell::default();
 }
 
 /// Begins a group, or one inside a group.
 pub(crate) fn start() {
-    DEPTH.set(DEPTH.get() + 1);
+    thread::set_depth(thread::depth() + 1);
 }
 
 /// Ends a group. The end of the outermost one runs all that was asked for.
@@ -76,11 +75,10 @@ pub(crate) fn cancel() -> Result<()> {
 
 /// Steps out of a group; what it holds, when it was the outermost one.
 fn close() -> Result<Option<Group>> {
-    let depth = DEPTH.get();
-    let Some(left) = depth.checked_sub(1) else {
+    let Some(left) = thread::depth().checked_sub(1) else {
         return Err(Error::invalid_usage("dureGroupEnd without dureGroupStart"));
     };
-    DEPTH.set(left);
+    thread::set_depth(left);
     Ok((left == 0).then(|| GROUP.take()))
 }
 
@@ -93,7 +91,7 @@ pub(crate) fn fail(error: &Error) {
 
 /// Whether calls of this thread wait for the end of a group.
 pub(crate) fn is_open() -> bool {
-    DEPTH.get() > 0
+    thread::depth() > 0
 }
 
 /// Adds a call on a communicator to the group; outside of one, starts it on its stream.

@@ -23,4 +23,4 @@ mod group;
 mod handle;
 mod number;
 mod operation;
-mod recent;
+mod thread;

@@ -10,12 +10,15 @@ use dure::{Dtype, Error, Result};
 /// `InvalidArgument`.
 #[inline]
 pub(crate) fn dtype(number: c_int) -> Result<Dtype> {
-    u32::try_from(number).ok().and_then(Dtype::from_number).ok_or_else(|| {
-        Error::invalid_argument(format!(
-            "datatype {number} is none (allowed: 0 to {})",
-            Dtype::ALL.len() - 1
-        ))
-    })
+    u32::try_from(number).ok().and_then(Dtype::from_number).ok_or_else(|| no_dtype(number))
+}
+
+#[cold]
+fn no_dtype(number: c_int) -> Error {
+    Error::invalid_argument(format!(
+        "datatype {number} is none (allowed: 0 to {})",
+        Dtype::ALL.len() - 1
+    ))
 }
 
 /// A rank of a communicator of `size`.

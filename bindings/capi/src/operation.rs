@@ -102,6 +102,7 @@ impl Operations {
 }
 
 /// The operation of a number that all communicators have; `None` when it may be one that was made.
+#[inline(always)]
 pub(crate) fn built_in(number: c_int, dtype: Dtype) -> Option<Result<ReduceOp>> {
     Some(Ok(match number {
         0 => ReduceOp::Sum,
@@ -110,16 +111,20 @@ pub(crate) fn built_in(number: c_int, dtype: Dtype) -> Option<Result<ReduceOp>> 
         3 => ReduceOp::Min,
         4 => ReduceOp::Avg,
         BIT_AND | BIT_OR | BIT_XOR if dtype.is_float() => {
-            let text = format!(
-                "bitwise op {number:#x} is not defined on datatype {dtype} (allowed: integers)"
-            );
-            return Some(Err(Error::invalid_argument(text)));
+            return Some(Err(not_on_floats(number, dtype)));
         }
         BIT_AND => ReduceOp::BitAnd,
         BIT_OR => ReduceOp::BitOr,
         BIT_XOR => ReduceOp::BitXor,
         _ => return None,
     }))
+}
+
+#[cold]
+fn not_on_floats(number: c_int, dtype: Dtype) -> Error {
+    Error::invalid_argument(format!(
+        "bitwise op {number:#x} is not defined on datatype {dtype} (allowed: integers)"
+    ))
 }
 
 fn unknown(number: c_int) -> Error {

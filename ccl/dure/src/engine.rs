@@ -77,14 +77,6 @@ impl Active {
     }
 }
 
-/// A call that was begun without a batch.
-#[derive(Debug)]
-pub(crate) struct Begun {
-    /// Number of the last collective that began.
-    pub(crate) sequence: u64,
-    pub(crate) submitted: std::result::Result<(), dure_exec::Error>,
-}
-
 /// How far the engine got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Turn {
@@ -306,10 +298,15 @@ impl Engine {
     }
 
     /// Begins a call at once, without a batch. `None` when it has to be queued: others are before it, it was not made
-    /// before, or it needs more than the executor. Whoever began it polls the executor, and tells [`Record::end`] when
-    /// that is idle, or gives the call to [`Engine::adopt`].
+    /// before, or it needs more than the executor. Whoever began it polls the executor, and calls [`Engine::end_known`]
+    /// when that is idle, or else [`Engine::adopt`].
     #[allow(unsafe_code, reason = "buffers of a request are raw memory until it is done")]
-    pub(crate) fn begin_known(&mut self, request: &Request, record: &Record) -> Option<Begun> {
+    #[inline]
+    pub(crate) fn begin_known(
+        &mut self,
+        request: &Request,
+        record: &Record,
+    ) -> Option<std::result::Result<(), dure_exec::Error>> {
         if self.has_work() {
             return None;
         }
@@ -333,8 +330,13 @@ impl Engine {
         };
         let call = Call { prepared, input, output, digest };
         // SAFETY: whoever made the request promised that its buffers stay until the operation is done.
-        let submitted = unsafe { self.executor.submit(call, track) };
-        Some(Begun { sequence: self.sequence, submitted })
+        Some(unsafe { self.executor.submit(call, track) })
+    }
+
+    /// The executor is done with a call of [`Engine::begin_known`].
+    #[inline]
+    pub(crate) fn end_known(&self, record: &Record) {
+        record.end(self.sequence);
     }
 
     /// Wakes whoever waits for the batch under way, or for the next one.
@@ -346,9 +348,9 @@ impl Engine {
     }
 
     /// Goes on with a call of [`Engine::begin_known`] as with any other; `operation` says when it is done.
-    pub(crate) fn adopt(&mut self, sequence: u64, operation: Arc<Operation>) {
+    pub(crate) fn adopt(&mut self, operation: Arc<Operation>) {
         let batch = Batch { requests: Vec::new(), operation };
-        self.active = Some(Active { sequence, ..Active::new(batch) });
+        self.active = Some(Active { sequence: self.sequence, ..Active::new(batch) });
     }
 
     /// Gives a collective the next number, and publishes it; the digest of all so far.

@@ -12,7 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::call::Request;
 use crate::communicator::Inner;
-use crate::engine::{Begun, Engine, Turn};
+use crate::engine::{Engine, Turn};
 use crate::error::{Error, Result};
 use crate::operation::Operation;
 use crate::pace::Pace;
@@ -37,21 +37,23 @@ impl Inner {
             && !self.fault().is_raised()
             && let Some(begun) = engine.begin_known(request, self.record())
         {
-            return self.see_through(engine, begun);
+            return match begun {
+                Ok(()) => self.see_through(engine),
+                Err(error) => self.go_on(engine, Some(error), Pace::new(&self.patience)),
+            };
         }
         let operation = self.enqueue(vec![request.clone()], None)?;
         self.wait(&operation)
     }
 
-    /// Polls until a call that was begun is done. When it is time to sleep, or something went wrong, the call goes on
-    /// like one that was queued.
-    fn see_through(&self, mut engine: Inside<'_, Engine>, begun: Begun) -> Result<()> {
+    /// Polls until the call that was begun is done.
+    #[inline]
+    fn see_through(&self, mut engine: Inside<'_, Engine>) -> Result<()> {
         let mut pace = Pace::new(&self.patience);
-        let mut failure = begun.submitted.err();
-        while failure.is_none() {
+        loop {
             match engine.executor.poll() {
                 Ok(_) if engine.executor.is_idle() => {
-                    self.record().end(begun.sequence);
+                    engine.end_known(self.record());
                     drop(engine);
                     if !self.submitted.is_empty() {
                         self.hand_over();
@@ -59,13 +61,25 @@ impl Inner {
                     return Ok(());
                 }
                 Ok(true) => pace.moved(),
-                Ok(false) if self.fault().is_raised() || !pace.rest() => break,
+                Ok(false) if self.fault().is_raised() || !pace.rest() => {
+                    return self.go_on(engine, None, pace);
+                }
                 Ok(false) => {}
-                Err(error) => failure = Some(error),
+                Err(error) => return self.go_on(engine, Some(error), pace),
             }
         }
+    }
+
+    /// It is time to sleep, or something went wrong: the call that was begun goes on like one that was queued.
+    #[cold]
+    fn go_on(
+        &self,
+        mut engine: Inside<'_, Engine>,
+        failure: Option<dure_exec::Error>,
+        pace: Pace<'_>,
+    ) -> Result<()> {
         let operation = Operation::new(None);
-        engine.adopt(begun.sequence, Arc::clone(&operation));
+        engine.adopt(Arc::clone(&operation));
         match failure {
             Some(error) => self.fail(engine, &error),
             None => drop(engine),

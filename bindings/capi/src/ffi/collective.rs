@@ -21,13 +21,11 @@ extern "C" fn dureAllReduce(
     call(comm, stream, |call| {
         let dtype = dtype(datatype)?;
         let length = bytes("count", count, 1, dtype)?;
-        call.make(Request {
-            action: Action::Collective(Collective::AllReduce, count as u64),
-            input: call.reads("sendbuff", sendbuff, length)?,
-            output: call.writes("recvbuff", recvbuff, length)?,
-            dtype,
-            op: call.op(op, dtype)?,
-        })
+        let input = call.reads("sendbuff", sendbuff, length)?;
+        let output = call.writes("recvbuff", recvbuff, length)?;
+        let op = call.op(op, dtype)?;
+        let action = Action::Collective(Collective::AllReduce, count as u64);
+        call.make(Request { action, input, output, dtype, op })
     })
 }
 

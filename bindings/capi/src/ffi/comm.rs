@@ -12,7 +12,7 @@ use crate::boundary::{Done, boundary, boundary_on};
 use crate::comm::Comm;
 use crate::config::{Fields, Settings};
 use crate::group::{self, Job};
-use crate::{code, environment, number, recent};
+use crate::{code, environment, number, thread};
 
 /// `dureUniqueId`.
 #[derive(Clone, Copy, Debug)]
@@ -293,7 +293,7 @@ extern "C" fn dureCommDestroy(comm: CommPtr) -> c_int {
         let handle = comm.find()?;
         let comm = handle.get()?;
         comm.check_not_deferred()?;
-        recent::forget();
+        thread::forget();
         handle.take()?;
         comm.end()
     })
@@ -305,7 +305,7 @@ extern "C" fn dureCommAbort(comm: CommPtr) -> c_int {
         return code::SUCCESS;
     }
     boundary(|| {
-        recent::forget();
+        thread::forget();
         comm.find()?.take()?.abort();
         Ok(())
     })

@@ -17,23 +17,27 @@ pub(super) struct Call<'c> {
     comm: &'c Arc<Comm>,
     communicator: &'c Communicator,
     stream: StreamPtr,
+    in_group: bool,
 }
 
 /// Makes the call that `body` puts together, and gives to [`Call::make`].
-#[inline]
+#[inline(always)]
 pub(super) fn call(
     comm: CommPtr,
     stream: StreamPtr,
     body: impl FnOnce(&Call<'_>) -> Result<()>,
 ) -> c_int {
-    boundary_again(|| comm.find(), |comm| body(&Call { comm, communicator: comm.open()?, stream }))
+    boundary_again(
+        || comm.find(),
+        |comm, in_group| body(&Call { comm, communicator: comm.open()?, stream, in_group }),
+    )
 }
 
 impl Call<'_> {
     /// Makes it, or adds it to the group or the stream.
-    #[inline]
+    #[inline(always)]
     pub(super) fn make(&self, request: Request) -> Result<()> {
-        if self.stream.is_null() && !group::is_open() {
+        if self.stream.is_null() && !self.in_group {
             return finish(self.communicator, &request);
         }
         let stream = if self.stream.is_null() { None } else { Some(self.stream.get()?) };
@@ -56,7 +60,7 @@ impl Call<'_> {
     }
 
     /// The reduction of a number.
-    #[inline]
+    #[inline(always)]
     pub(super) fn op(&self, number: c_int, dtype: Dtype) -> Result<ReduceOp> {
         match operation::built_in(number, dtype) {
             Some(op) => op,
@@ -65,13 +69,13 @@ impl Call<'_> {
     }
 
     /// Memory that is read; `bytes` long. Where there is nothing to read the pointer does not matter.
-    #[inline]
+    #[inline(always)]
     pub(super) fn reads(&self, argument: &str, ptr: *const c_void, bytes: usize) -> Result<Memory> {
         self.writes(argument, ptr.cast_mut(), bytes)
     }
 
     /// Memory that is written.
-    #[inline]
+    #[inline(always)]
     pub(super) fn writes(&self, argument: &str, ptr: *mut c_void, bytes: usize) -> Result<Memory> {
         if bytes == 0 {
             return Ok(Memory::EMPTY);
