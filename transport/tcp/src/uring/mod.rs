@@ -369,11 +369,13 @@ impl Drive for Ring {
             if seat.staged.len() + len > STAGED {
                 return Err(Full);
             }
+            if seat.staged.is_empty() {
+                self.outgoing.push(id);
+            }
             traffic.write(header, put, &mut seat.staged);
             if header.len > 0 {
                 // Whoever posted it polls until it has the token back, so it leaves with the next turn.
                 seat.tokens.push(put.token);
-                self.outgoing.push(id);
                 return Ok(Posted::Pending);
             }
             // Nobody may poll any more after a mere signal. What fails now fails again in the next turn.
