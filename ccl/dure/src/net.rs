@@ -66,6 +66,7 @@ pub(crate) fn assemble(plan: Plan) -> Result<Inner> {
         .map(|member| route(&subs, &members[rank as usize], member))
         .collect::<Result<Vec<_>>>()?;
     report(rank, &members, &subs, &route);
+    let (subs, route) = used(subs, &route, rank);
     let addresses: Box<[Card]> =
         members.iter().map(|member| Card(member.offer.clone().into())).collect();
     let fabric = Fabric::new(subs, &route).map_err(|e| transport_error("fabric", e))?;
@@ -220,6 +221,17 @@ fn route(subs: &[Box<dyn Transport>], me: &Member, member: &Member) -> Result<us
     )
 }
 
+/// The transports that reach somebody, and the routes over them: what reaches nobody would be polled all the same. The
+/// route to the rank itself may lead anywhere.
+fn used<T>(subs: Vec<T>, route: &[usize], me: u32) -> (Vec<T>, Vec<usize>) {
+    let others = || (0..).zip(route).filter(|(rank, _)| *rank != me).map(|(_, sub)| *sub);
+    let kept = |sub: usize| route.len() == 1 || others().any(|used| used == sub);
+    let place = |sub: usize| (0..sub).filter(|before| kept(*before)).count();
+    let places = route.iter().map(|sub| if kept(*sub) { place(*sub) } else { 0 }).collect();
+    let subs = subs.into_iter().enumerate().filter(|(sub, _)| kept(*sub));
+    (subs.map(|(_, sub)| sub).collect(), places)
+}
+
 /// Hosts in the order in which they first appear.
 fn hosts(members: &[Member]) -> Box<[u32]> {
     let mut seen = Vec::new();
@@ -261,4 +273,18 @@ fn report(rank: u32, members: &[Member], subs: &[Box<dyn Transport>], route: &[u
         members[rank as usize].hostname,
         transports.join(", ")
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transports_that_reach_nobody_are_not_kept() {
+        let both = || vec!["pool", "tcp"];
+        assert_eq!(used(both(), &[0, 0, 0], 1), (vec!["pool"], vec![0, 0, 0]));
+        assert_eq!(used(both(), &[1, 0, 1], 1), (vec!["tcp"], vec![0, 0, 0]));
+        assert_eq!(used(both(), &[0, 0, 1], 1), (both(), vec![0, 0, 1]));
+        assert_eq!(used(vec!["pool"], &[0], 0), (vec!["pool"], vec![0]));
+    }
 }

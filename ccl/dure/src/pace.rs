@@ -22,28 +22,60 @@ const SWITCH: Duration = Duration::from_micros(1);
 /// A yield that took more found somebody who keeps the core: the scheduler's slices are 3 ms and more. Then sleeping is
 /// better, since whoever is woken goes before him.
 const SLICE: Duration = Duration::from_millis(1);
-/// Time to poll and yield in vain before going to sleep: when nobody else wants the core, and the same when ranks share
-/// cores, where the scheduler may hold back others although we yield (those of another session or container).
-const ALONE: Duration = Duration::from_millis(1);
-const ALONE_SHARED: Duration = Duration::from_micros(100);
+/// Longest time, in nanoseconds, to poll and yield in vain before going to sleep when nobody else wants the core; and the
+/// same when ranks share cores, where the scheduler may hold back others although we yield (those of another session or
+/// container). Halved, down to the least, whenever it was in vain.
+const ALONE: u32 = 1_000_000;
+const ALONE_SHARED: u32 = 100_000;
+const LEAST_ALONE: u32 = 2_000;
 /// The same when others want the core and give it back.
-const TOGETHER: Duration = Duration::from_millis(4);
+const TOGETHER: u32 = 4_000_000;
+/// Waits that sleep instead of yielding after somebody kept the core: at first, and at most. Twice as many each time that
+/// he is still there.
+const AVOID: u32 = 8;
+const MOST_AVOID: u32 = 4096;
 
-/// What the waits of one communicator have learnt.
+/// What the waits of one communicator have learnt. It only decides how long they take: a race loses a lesson, no more.
 #[derive(Debug)]
 pub(crate) struct Patience {
-    /// Nanoseconds of polling that pay.
+    /// Nanoseconds of polling that pay, and of yielding alone.
     spin: AtomicU32,
+    alone: AtomicU32,
+    /// Waits from now on that do not yield, and how many they were when that was learnt.
+    avoid: AtomicU32,
+    avoided: AtomicU32,
     most: u32,
-    alone: Duration,
+    most_alone: u32,
 }
 
 impl Patience {
     /// Nothing is learnt yet. `shares_cores`: there are more ranks on this machine than cores.
     pub(crate) fn new(shares_cores: bool) -> Self {
-        let (spin, most, alone) =
+        let (spin, most, most_alone) =
             if shares_cores { (0, MOST_SHARED, ALONE_SHARED) } else { (MOST, MOST, ALONE) };
-        Self { spin: AtomicU32::new(spin), most, alone }
+        Self {
+            spin: AtomicU32::new(spin),
+            alone: AtomicU32::new(most_alone),
+            avoid: AtomicU32::new(0),
+            avoided: AtomicU32::new(0),
+            most,
+            most_alone,
+        }
+    }
+
+    /// Whether this wait had better not yield.
+    fn avoids_yielding(&self) -> bool {
+        let left = self.avoid.load(Ordering::Relaxed);
+        self.avoid.store(left.saturating_sub(1), Ordering::Relaxed);
+        left > 0
+    }
+
+    /// Learns from a yield whether somebody keeps the core.
+    fn was_kept(&self, kept: bool) {
+        let last = self.avoided.load(Ordering::Relaxed);
+        let next = if kept { (2 * last).clamp(AVOID, MOST_AVOID) } else { 0 };
+        self.avoided.store(next, Ordering::Relaxed);
+        self.avoid.store(next, Ordering::Relaxed);
     }
 }
 
@@ -52,7 +84,7 @@ impl Patience {
 enum Stage {
     /// Polling; since when, once the clock was looked at.
     Polling(Option<Instant>),
-    /// Offering the core between polls, since then.
+    /// Offering the core between polls, since then; `together` with others, or in vain.
     Yielding { since: Instant, together: bool },
     /// Nothing helps but sleep.
     Sleepy,
@@ -71,71 +103,85 @@ pub(crate) struct Pace<'p> {
 
 impl<'p> Pace<'p> {
     /// A wait begins.
+    #[inline]
     pub(crate) fn new(patience: &'p Patience) -> Self {
         let spin = patience.spin.load(Ordering::Relaxed);
         Self { patience, spin, polls: 0, look_at: interval(spin), stage: Stage::Polling(None) }
     }
 
     /// Something moved.
+    #[inline]
     pub(crate) fn moved(&mut self) {
-        if self.polls == 0 {
-            return;
+        if self.polls > 0 {
+            self.begin_again();
         }
-        if matches!(self.stage, Stage::Polling(_)) && self.spin < self.patience.most {
-            self.learn((self.spin + self.spin / 8).min(self.patience.most));
+    }
+
+    fn begin_again(&mut self) {
+        let patience = self.patience;
+        match self.stage {
+            Stage::Polling(_) if self.spin < patience.most => {
+                self.learn((self.spin + self.spin / 8).min(patience.most));
+            }
+            Stage::Yielding { together: false, .. } => {
+                let alone = patience.alone.load(Ordering::Relaxed);
+                patience.alone.store((2 * alone).min(patience.most_alone), Ordering::Relaxed);
+            }
+            Stage::Polling(_) | Stage::Yielding { .. } | Stage::Sleepy => {}
         }
-        *self =
-            Self { polls: 0, look_at: interval(self.spin), stage: Stage::Polling(None), ..*self };
+        (self.polls, self.look_at) = (0, interval(self.spin));
+        self.stage = Stage::Polling(None);
     }
 
     /// Nothing moved: lets some time pass. False when it is time to sleep.
+    #[inline]
     pub(crate) fn rest(&mut self) -> bool {
         self.polls += 1;
         if self.polls < self.look_at {
             std::hint::spin_loop();
             return true;
         }
-        let goes_on = self.look();
-        let sleeps = matches!(self.stage, Stage::Sleepy);
-        self.look_at = self.polls + if sleeps { 1 } else { interval(self.spin) };
-        goes_on
+        self.look()
     }
 
-    #[cold]
     fn look(&mut self) -> bool {
         let now = Instant::now();
         let spin = Duration::from_nanos(self.spin.into());
         match self.stage {
             Stage::Polling(None) if self.spin > 0 => self.stage = Stage::Polling(Some(now)),
             Stage::Polling(Some(since)) if now - since < spin => std::hint::spin_loop(),
+            Stage::Polling(_) if self.patience.avoids_yielding() => self.stage = Stage::Sleepy,
             Stage::Polling(_) => self.give_way(now, now, false),
             Stage::Yielding { since, together } => {
-                let limit = if together { TOGETHER } else { self.patience.alone };
-                if now - since < limit {
+                let alone = self.patience.alone.load(Ordering::Relaxed);
+                let limit = if together { TOGETHER } else { alone };
+                if now - since < Duration::from_nanos(limit.into()) {
                     self.give_way(now, since, together);
                 } else {
+                    if !together {
+                        self.patience.alone.store((alone / 2).max(LEAST_ALONE), Ordering::Relaxed);
+                    }
                     self.stage = Stage::Sleepy;
                 }
             }
-            Stage::Sleepy => return false,
+            Stage::Sleepy => {}
         }
-        true
+        let sleeps = matches!(self.stage, Stage::Sleepy);
+        self.look_at = self.polls + if sleeps { 1 } else { interval(self.spin) };
+        !sleeps
     }
 
     /// Offers the core to others, and learns from how long they take it.
     fn give_way(&mut self, now: Instant, since: Instant, together: bool) {
         std::thread::yield_now();
         let took = now.elapsed();
-        self.learn(if took < SWITCH {
-            longer(self.spin, self.patience.most)
+        if took < SWITCH {
+            self.learn(longer(self.spin, self.patience.most));
         } else {
-            shorter(self.spin)
-        });
-        self.stage = if took < SLICE {
-            Stage::Yielding { since, together: together || took >= SWITCH }
-        } else {
-            Stage::Sleepy
-        };
+            self.learn(shorter(self.spin));
+            self.patience.was_kept(took >= SLICE);
+        }
+        self.stage = Stage::Yielding { since, together: together || took >= SWITCH };
     }
 
     fn learn(&mut self, spin: u32) {
@@ -173,6 +219,21 @@ mod tests {
             let down = std::iter::successors(Some(most), |spin| Some(shorter(*spin)));
             assert_eq!(down.take(12).last(), Some(0));
         }
+    }
+
+    #[test]
+    fn who_keeps_the_core_is_avoided_longer_each_time_and_forgotten_when_gone() {
+        let patience = Patience::new(true);
+        assert!(!patience.avoids_yielding());
+        for waits in [8, 16, 32] {
+            patience.was_kept(true);
+            assert_eq!((0..100).filter(|_| patience.avoids_yielding()).count(), waits);
+        }
+        patience.was_kept(true);
+        patience.was_kept(false);
+        assert!(!patience.avoids_yielding());
+        (0..32).for_each(|_| patience.was_kept(true));
+        assert_eq!(patience.avoid.load(Ordering::Relaxed), MOST_AVOID);
     }
 
     #[test]
