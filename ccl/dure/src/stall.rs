@@ -108,7 +108,7 @@ impl Inner {
     fn blame(
         &self,
         mut waiting: crate::record::Waiting,
-        sequence: u64,
+        mut sequence: u64,
         stalled: Duration,
     ) -> Error {
         let call = self.call_text(sequence);
@@ -133,11 +133,17 @@ impl Inner {
                 return timeout(format!("{story}; rank {peer} has left the communicator"));
             }
             if answer.current < sequence {
-                let text = format!(
-                    "{story}; rank {peer} has not made this call: its last is number {}",
+                story.push_str(&format!(
+                    "; rank {peer} has not made this call: its last is number {}",
                     answer.current
-                );
-                return timeout(text);
+                ));
+                // It may be held up itself, in the call before.
+                let Some(next) = answer.waiting.filter(|_| answer.in_call) else {
+                    return timeout(story);
+                };
+                seen.push(peer);
+                (at, waiting, sequence) = (peer, next, answer.current);
+                continue;
             }
             if answer.signature.is_some_and(|s| Some(s) != self.record().signature(sequence)) {
                 return self.mismatch(peer);
