@@ -92,6 +92,8 @@ settings! {
     "DURE_SLOTS" slots: u32, Count = 4, "4";
     /// Bytes of a slot.
     "DURE_SLOT_BYTES" slot_bytes: usize, Size = 256 << 10, "256K";
+    /// Put buffers that peers of the same host read again and again on huge pages.
+    "DURE_HUGE_PAGES" huge_pages: bool, Switch = true, "on, unless the system is set to never use them";
     /// Who moves calls on: the calling thread, or a progress thread.
     "DURE_PROGRESS" progress: Option<Progress>, Maybe<Progress> = None, "by call";
     /// How long a rank waits for others before it gives up.
@@ -226,6 +228,7 @@ mod tests {
             ("DURE_LANES", "8"),
             ("DURE_SLOTS", "2"),
             ("DURE_SLOT_BYTES", "1M"),
+            ("DURE_HUGE_PAGES", "off"),
             ("DURE_PROGRESS", "thread"),
             ("DURE_TIMEOUT", "90s"),
             ("DURE_CHECK", "off"),
@@ -248,6 +251,7 @@ mod tests {
             .lanes(Some(8))
             .slots(2)
             .slot_bytes(1 << 20)
+            .huge_pages(false)
             .progress(Some(Progress::Thread))
             .timeout(Duration::from_secs(90))
             .check(false)

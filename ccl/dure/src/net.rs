@@ -53,7 +53,7 @@ pub(crate) fn assemble(plan: Plan) -> Result<Inner> {
     let settings = settings(&config)?;
     let file = config.plan_file.as_deref().map_or(Ok(Vec::new()), plans)?;
     let (control, members, subs): (_, Arc<[Member]>, _) = if size == 1 {
-        let subs = vec![pool(&id, rank)?];
+        let subs = vec![pool(&id, rank, &config)?];
         (None, Arc::new([myself(&subs)?]), subs)
     } else {
         let subs = transports(&id, rank, &config)?;
@@ -144,8 +144,13 @@ fn transport_error(name: &str, error: dure_transport::Error) -> Error {
     Error::system(format!("the {name} transport cannot be opened")).because(error)
 }
 
-fn pool(id: &UniqueId, rank: u32) -> Result<Box<dyn Transport>> {
-    let options = dure_pool::Options { rank: Peer(rank), key: id.data_key(), capacity: None };
+fn pool(id: &UniqueId, rank: u32, config: &Config) -> Result<Box<dyn Transport>> {
+    let options = dure_pool::Options {
+        rank: Peer(rank),
+        key: id.data_key(),
+        capacity: None,
+        huge_pages: config.huge_pages,
+    };
     Ok(Box::new(dure_pool::Pool::open(options).map_err(|e| transport_error(POOL, e))?))
 }
 
@@ -153,7 +158,7 @@ fn pool(id: &UniqueId, rank: u32) -> Result<Box<dyn Transport>> {
 fn transports(id: &UniqueId, rank: u32, config: &Config) -> Result<Vec<Box<dyn Transport>>> {
     let mut subs: Vec<Box<dyn Transport>> = Vec::new();
     if config.transport.allows(POOL) {
-        subs.push(pool(id, rank)?);
+        subs.push(pool(id, rank, config)?);
     }
     if config.transport.allows(TCP) {
         let control::Here { port, mut addresses, .. } = control::Here::find(config)?;

@@ -32,7 +32,11 @@ impl Run {
         {
             // SAFETY: the slot is free, and a window on it is alive as long as the link.
             unsafe { slot::write(slot.part(PAYLOAD, place.len()), &place) };
-            let memory = part(self.buffer(machine, src.buf).memory, &machine.segments[0]);
+            let whole = self.buffer(machine, src.buf).memory;
+            let memory = part(whole, &machine.segments[0]);
+            if kind == Kind::Address {
+                machine.lent.note(whole, memory);
+            }
             let number = self.publish(machine, to, (slot, bytes), kind);
             let until = Until::Freed { peer: to, lane: self.lane, slot: number };
             machine.hold(until, self.id, vec![memory], None);

@@ -18,6 +18,7 @@ mod clock;
 mod coherent;
 mod error;
 mod geometry;
+mod lent;
 mod link;
 mod machine;
 mod plan;
@@ -202,6 +203,9 @@ impl Executor {
     /// has failed and is dropped, or is dropped.
     #[allow(unsafe_code, reason = "buffers of a call are raw memory until it is done")]
     pub unsafe fn submit(&mut self, call: Call, track: Track) -> Result<(), Error> {
+        if self.running == 0 {
+            self.machine.lend();
+        }
         if self.is_short(&call, track) {
             let Call { prepared, input, output, digest } = call;
             let chunks = prepared.plan.shape.scratch;

@@ -7,6 +7,7 @@ use dure_transport::{Card, Event as News, Peer, Put, Region, Span, Token, Transp
 
 use crate::Error;
 use crate::clock::Clock;
+use crate::lent::Lent;
 use crate::link::{Link, Settings};
 use crate::recorder::{Event, Recorder};
 use crate::slot::{self, Kind, Place};
@@ -67,6 +68,7 @@ pub(crate) struct Machine {
     pub(crate) scratch: Vec<Option<Scratch>>,
     staging: Vec<Staging>,
     held: Vec<Held>,
+    pub(crate) lent: Lent,
     /// Links and lanes whose credits could not be given back yet.
     owed: Vec<(u32, usize, bool)>,
     /// Peers and lanes to which messages were published since the bells were rung.
@@ -100,6 +102,7 @@ impl Machine {
             scratch: (0..lanes).map(|_| None).collect(),
             staging: Vec::new(),
             held: Vec::new(),
+            lent: Lent::default(),
             owed: Vec::new(),
             unrung: Vec::new(),
             next_token: 0,
@@ -115,6 +118,14 @@ impl Machine {
     pub(crate) fn begin(&mut self, lane: usize, call: u32) {
         let event = Event { call, step: Event::BEGIN, peer: u32::MAX, ..Event::default() };
         self.recorders[lane].record(event);
+    }
+
+    /// Hands memory that peers read often to the transport. No call may be under way.
+    #[inline]
+    pub(crate) fn lend(&mut self) {
+        if let Some(memory) = self.lent.take_due() {
+            self.net.lend(memory);
+        }
     }
 
     /// Lets the transport move, and handles what happened. True when something did.

@@ -150,6 +150,7 @@ fn open(medium: Medium) -> Result<Nets, dure_transport::Error> {
                 rank: Peer(rank),
                 key: key(),
                 capacity: Some(64 << 20),
+                huge_pages: false,
             };
             let pool = |rank| -> dure_transport::Result<Box<dyn Transport>> {
                 Ok(Box::new(dure_pool::Pool::open(options(rank))?))

@@ -248,6 +248,10 @@ impl Transport for Fabric {
         unsafe { self.subs[sub].read(of, address, into) }
     }
 
+    fn lend(&mut self, memory: Memory) {
+        self.subs.iter_mut().for_each(|sub| sub.lend(memory));
+    }
+
     fn address(&self) -> Card {
         Self::address_of(&self.subs)
     }

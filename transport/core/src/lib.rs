@@ -291,6 +291,12 @@ pub trait Transport: Send + Debug {
         Err(Error::Unsupported { transport: self.name(), what: "read memory of a peer" })
     }
 
+    /// Peers read this host memory again and again by [`Transport::read`]; none does now. The transport may take some
+    /// milliseconds to make that cheaper. The bytes stay as and where they are, and may be in use.
+    fn lend(&mut self, memory: Memory) {
+        let _ = memory;
+    }
+
     /// Where peers find this object; what they give to `connect`.
     fn address(&self) -> Card;
 

@@ -69,8 +69,14 @@ impl Rank {
 }
 
 fn main() -> Result<()> {
-    let open =
-        |rank| Pool::open(Options { rank: Peer(rank), key: Key::new([7; 32]), capacity: None });
+    let open = |rank| {
+        Pool::open(Options {
+            rank: Peer(rank),
+            key: Key::new([7; 32]),
+            capacity: None,
+            huge_pages: true,
+        })
+    };
     let pools = (open(0)?, open(1)?);
     let addresses = (pools.0.address(), pools.1.address());
     let total = u64::from(ROUNDS) * u64::from(REPEATS);

@@ -32,6 +32,8 @@ mod foreign;
 pub mod fuzzing;
 mod heap;
 mod home;
+#[expect(unsafe_code, reason = "pages are gathered by address")]
+mod huge;
 mod link;
 mod lobby;
 #[expect(unsafe_code, reason = "mapped memory has no owner that the compiler knows")]
@@ -82,6 +84,8 @@ pub struct Options {
     /// touched. `None` is the memory of the machine, at most 16 GiB. A smaller one is made where the system
     /// refuses this one.
     pub capacity: Option<u64>,
+    /// Whether memory that peers read often may be put on huge pages.
+    pub huge_pages: bool,
 }
 
 /// The shared-memory transport of one rank. What it allocates, and the windows it gives, end with it.
@@ -99,6 +103,7 @@ pub struct Pool {
     events: Vec<Event>,
     parked: bool,
     polls: u32,
+    huge_pages: bool,
 }
 
 /// A counter of ours.
@@ -115,6 +120,7 @@ impl Pool {
     /// # Errors
     /// [`Error::System`] when the system refuses a segment or a socket.
     pub fn open(options: Options) -> Result<Self> {
+        let huge_pages = options.huge_pages && huge::are_allowed();
         let home = Home::new(options)?;
         let lobby = Lobby::open(&home)?;
         Ok(Self {
@@ -129,6 +135,7 @@ impl Pool {
             events: Vec::new(),
             parked: false,
             polls: 0,
+            huge_pages,
         })
     }
 
@@ -331,6 +338,15 @@ impl Transport for Pool {
         let unreadable = Error::Unsupported { transport: NAME, what: "read memory of this peer" };
         // SAFETY: the caller's promise.
         unsafe { self.foreign(of).ok_or(unreadable)?.read(address, into) }
+    }
+
+    fn lend(&mut self, memory: Memory) {
+        if self.huge_pages
+            && let Err(error) = huge::gather(memory)
+        {
+            let bytes = memory.len;
+            tracing::debug!(target: "dure::net", %error, bytes, "a buffer stays on small pages");
+        }
     }
 
     fn address(&self) -> Card {

@@ -22,7 +22,8 @@ fn key() -> JobKey {
 }
 
 fn open(rank: u32, key: JobKey) -> Pool {
-    Pool::open(Options { rank: Peer(rank), key, capacity: Some(64 << 20) }).unwrap()
+    Pool::open(Options { rank: Peer(rank), key, capacity: Some(64 << 20), huge_pages: true })
+        .unwrap()
 }
 
 fn connect(pools: &mut [Pool; 2]) {

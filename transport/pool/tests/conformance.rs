@@ -8,7 +8,8 @@ use dure_transport::{Peer, Transport};
 
 fn open() -> Pair {
     let end = |rank| -> Box<dyn Transport> {
-        let options = Options { rank: Peer(rank), key: Key::new([7; 32]), capacity: None };
+        let options =
+            Options { rank: Peer(rank), key: Key::new([7; 32]), capacity: None, huge_pages: true };
         Box::new(Pool::open(options).unwrap())
     };
     Pair { ends: [end(0), end(1)], tick: Box::new(|| ()) }

@@ -33,7 +33,13 @@ struct Side {
 }
 
 fn open(rank: u32) -> Pool {
-    Pool::open(Options { rank: Peer(rank), key: Key::new([7; 32]), capacity: None }).unwrap()
+    Pool::open(Options {
+        rank: Peer(rank),
+        key: Key::new([7; 32]),
+        capacity: None,
+        huge_pages: true,
+    })
+    .unwrap()
 }
 
 impl Side {

@@ -1,0 +1,72 @@
+//! Huge pages for memory that peers read through the kernel. `process_vm_readv` looks up, pins and releases each page of
+//! its source: with pages of 4 KiB that takes longer than copying them (64 KiB: 7.2 us instead of 4.2, 1 MiB: 97 instead of
+//! 45; two cores of EPYC 9004, Linux 6.18, median of 3000).
+
+use std::fs;
+
+use dure_device::Memory;
+use dure_transport::Result;
+use nix::errno::Errno;
+
+use crate::system;
+
+/// Bytes of a huge page on x86-64, and on aarch64 with pages of 4 KiB. Where they are larger, nothing is gathered.
+const HUGE: usize = 2 << 20;
+
+/// Whether neither the system nor the process is set to never use huge pages: gathering would not ask.
+pub(crate) fn are_allowed() -> bool {
+    let modes = fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled");
+    // SAFETY: the call reads and writes no memory.
+    let disabled = unsafe { libc::prctl(libc::PR_GET_THP_DISABLE, 0, 0, 0, 0) };
+    modes.is_ok_and(|modes| !modes.contains("[never]")) && disabled == 0
+}
+
+/// Has the kernel copy the pages of some memory, and of what shares huge pages with it, to huge ones, where they are
+/// private memory of this process and nobody has pinned them.
+///
+/// # Errors
+/// [`dure_transport::Error::System`] when some were left as they are.
+pub(crate) fn gather(memory: Memory) -> Result<()> {
+    let start = memory.address() / HUGE * HUGE;
+    let end = (memory.address() + memory.len).next_multiple_of(HUGE);
+    let address = std::ptr::with_exposed_provenance_mut(start);
+    // SAFETY: the advice changes where bytes are behind their addresses, and neither bytes nor addresses; what is not
+    // mapped, or cannot be gathered, is left as it is.
+    let done = unsafe { libc::madvise(address, end - start, libc::MADV_COLLAPSE) };
+    Errno::result(done).map(drop).map_err(system("madvise"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Kilobytes of the process's private memory that are on huge pages.
+    fn on_huge_pages() -> u64 {
+        let rollup = fs::read_to_string("/proc/self/smaps_rollup").unwrap();
+        let line = rollup.lines().find_map(|line| line.strip_prefix("AnonHugePages:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    #[test]
+    fn gathered_memory_is_on_huge_pages_and_as_it_was() {
+        if !are_allowed() {
+            eprintln!("SKIPPED: this system does not use huge pages");
+            return;
+        }
+        let before = on_huge_pages();
+        let mut bytes: Vec<u8> = (0..4 * HUGE).map(|at| (at / 7 % 251) as u8).collect();
+        let done = gather(Memory::host(bytes.as_mut_ptr(), bytes.len()));
+        if done.is_err() && on_huge_pages() == before {
+            eprintln!("SKIPPED: Linux before 6.1, or no memory for huge pages: {done:?}");
+            return;
+        }
+        assert!(bytes.iter().enumerate().all(|(at, byte)| *byte == (at / 7 % 251) as u8));
+        let gathered = on_huge_pages().saturating_sub(before);
+        assert!(gathered >= 3 * 2048, "{gathered} KiB of {} are on huge pages", bytes.len() >> 10);
+    }
+
+    #[test]
+    fn memory_that_is_not_there_is_left_alone() {
+        gather(Memory::host(std::ptr::without_provenance_mut(HUGE), HUGE)).unwrap_err();
+    }
+}
