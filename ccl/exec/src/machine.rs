@@ -67,8 +67,8 @@ pub(crate) struct Machine {
     pub(crate) scratch: Vec<Option<Scratch>>,
     staging: Vec<Staging>,
     held: Vec<Held>,
-    /// Links and lanes whose credits could not be given back yet.
-    owed: Vec<(u32, usize, bool)>,
+    /// Peers and lanes that a mail is owed to, whatever the messages say that have gone there since.
+    owed: Vec<(u32, usize)>,
     /// Peers and lanes to which messages were published since the bells were rung.
     unrung: Vec<(u32, usize)>,
     next_token: u64,
@@ -126,9 +126,9 @@ impl Machine {
         }
         if !self.owed.is_empty() {
             let mut owed = std::mem::take(&mut self.owed);
-            owed.retain(|(peer, lane, now)| {
+            owed.retain(|(peer, lane)| {
                 let (link, net) = self.link_and_net(*peer);
-                !link.give_credits(net, *lane, *now)
+                !link.mail(net, *lane)
             });
             self.owed = owed;
         }
@@ -252,8 +252,11 @@ impl Machine {
     pub(crate) fn take(&mut self, peer: u32, lane: usize, in_slot: bool, now: bool) {
         let (link, net) = self.link_and_net(peer);
         link.take(lane, in_slot);
-        if !link.give_credits(net, lane, now) && !self.owed.contains(&(peer, lane, now)) {
-            self.owed.push((peer, lane, now));
+        if link.is_mail_due(lane, now)
+            && !link.mail(net, lane)
+            && !self.owed.contains(&(peer, lane))
+        {
+            self.owed.push((peer, lane));
         }
     }
 
