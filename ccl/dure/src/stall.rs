@@ -44,7 +44,7 @@ impl Inner {
     pub(crate) fn attend_to_stall(&self) {
         let Some(mut engine) = self.try_engine() else { return };
         let waiting: Vec<_> = engine.executor.waiting().collect();
-        let Some(first) = waiting.iter().find(|w| w.peer().is_some()).or_else(|| waiting.first())
+        let Some(first) = waiting.iter().find(|w| w.peer.is_some()).or_else(|| waiting.first())
         else {
             return;
         };
@@ -70,7 +70,7 @@ impl Inner {
             pass: first.pass,
             step: first.at,
             text: first.to_string(),
-            peer: first.peer(),
+            peer: first.peer,
         };
         self.record().set_waiting(Some(published.clone()));
         let (sequence, _) = engine.history();
