@@ -7,6 +7,7 @@
 use std::time::{Duration, Instant};
 
 use crate::blame::{self, Blocked, Found};
+use crate::bootstrap::wire::Failure;
 use crate::communicator::Inner;
 use crate::control::Control;
 use crate::engine::Engine;
@@ -230,17 +231,31 @@ impl Inner {
                 // The control plane knows better why, as soon as the news reach us; a peer that ended its communicator
                 // because of somebody else's failure is not to blame.
                 sleep([self.fault().doorbell()].into_iter(), ANSWER);
-                let call = self.call_text(sequence);
-                let mut lost = executor_error(error, self.rank);
-                if self.control.as_ref().is_some_and(|control| control.has_left(peer)) {
-                    lost.what = format!("rank {peer} has left the communicator");
+                match self.failure_of(peer) {
+                    Some(failure) => failure.told(peer, self.rank),
+                    None => self.loss(peer, sequence, error),
                 }
-                lost.what = format!("{call} failed: {}", lost.what);
-                lost
             }
             _ => executor_error(error, self.rank),
         };
         self.end_with(error);
+    }
+
+    /// What has broken the communicator of a peer that left it, if the news has not come here and the peer still answers.
+    fn failure_of(&self, peer: u32) -> Option<Failure> {
+        let control = self.control.as_ref().filter(|_| !self.fault().is_raised())?;
+        control.ask(peer, 0, ANSWER).ok()?.failed
+    }
+
+    /// The error of a call whose peer was lost.
+    fn loss(&self, peer: u32, sequence: u64, error: &dure_exec::Error) -> Error {
+        let call = self.call_text(sequence);
+        let mut lost = executor_error(error, self.rank);
+        if self.control.as_ref().is_some_and(|control| control.has_left(peer)) {
+            lost.what = format!("rank {peer} has left the communicator");
+        }
+        lost.what = format!("{call} failed: {}", lost.what);
+        lost
     }
 
     /// Ends the communicator: the first error is kept, told to all ranks, and given to every operation.
