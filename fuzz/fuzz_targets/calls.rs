@@ -14,6 +14,9 @@ use libfuzzer_sys::fuzz_target;
 
 /// Rounds after which a job that still moves will never end.
 const PATIENCE: u32 = 1_000_000;
+/// Rounds in which nothing moves after which nothing ever will. What one rank takes in may make room for another that was
+/// asked before it, and a short call asks its transport only every few polls.
+const QUIET: u32 = 50;
 
 #[derive(Arbitrary, Debug)]
 struct Script {
@@ -208,8 +211,7 @@ impl Job {
         }
     }
 
-    /// Moves all ranks on for as long as anything moves. What one rank takes in may make room for another that was
-    /// asked before it, so that one quiet round proves nothing.
+    /// Moves all ranks on for as long as anything moves.
     fn run(&mut self) {
         let mut quiet = 0;
         for _ in 0..PATIENCE {
@@ -218,7 +220,7 @@ impl Job {
                 moved |= self.poll(rank);
             }
             quiet = if moved || self.clock.step() { 0 } else { quiet + 1 };
-            if quiet == 3 {
+            if quiet == QUIET {
                 return;
             }
         }

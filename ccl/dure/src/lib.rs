@@ -39,6 +39,7 @@
 #![deny(unsafe_code)]
 
 mod addresses;
+mod blame;
 mod bootstrap;
 mod call;
 mod communicator;

@@ -13,6 +13,8 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use crate::bootstrap::wire::Failure;
+
 /// Calls that are remembered.
 pub(crate) const REMEMBERED: u64 = PLACES as u64;
 const PLACES: usize = 64;
@@ -37,12 +39,14 @@ pub(crate) struct Answer {
     pub(crate) current: u64,
     /// Whether that call is still running.
     pub(crate) in_call: bool,
-    /// What it waits for, when it has been blocked for long.
-    pub(crate) waiting: Option<Waiting>,
+    /// What it waits for, lane by lane, when it has been blocked for long.
+    pub(crate) waiting: Vec<Waiting>,
     /// Signature of the call that was asked about, when it is remembered.
     pub(crate) signature: Option<[u64; 2]>,
     /// Whether the rank has left the communicator.
     pub(crate) left: bool,
+    /// What has broken the communicator, as far as the rank knows.
+    pub(crate) failed: Option<Failure>,
 }
 
 /// One remembered call. The stamp is the sequence number, or 0 while the signature changes.
@@ -59,7 +63,7 @@ pub(crate) struct Record {
     begun: AtomicU64,
     ended: AtomicU64,
     left: AtomicBool,
-    waiting: Mutex<Option<Waiting>>,
+    waiting: Mutex<Vec<Waiting>>,
 }
 
 impl Record {
@@ -70,7 +74,7 @@ impl Record {
             begun: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             left: AtomicBool::new(false),
-            waiting: Mutex::new(None),
+            waiting: Mutex::default(),
         }
     }
 
@@ -99,8 +103,8 @@ impl Record {
         self.ended.store(sequence, Ordering::Release);
     }
 
-    /// Says what the rank waits for, once it has been blocked for long; `None` when it goes on.
-    pub(crate) fn set_waiting(&self, waiting: Option<Waiting>) {
+    /// Says what the rank waits for, once it has been blocked for long; nothing when it goes on.
+    pub(crate) fn set_waiting(&self, waiting: Vec<Waiting>) {
         *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = waiting;
     }
 
@@ -119,7 +123,7 @@ impl Record {
         (sequence != 0 && before == sequence && after == sequence).then_some(signature)
     }
 
-    /// Everything there is to say, with the signature of call `sequence`.
+    /// What there is to say of calls, with the signature of call `sequence`.
     pub(crate) fn answer(&self, sequence: u64) -> Answer {
         let current = self.begun.load(Ordering::Acquire);
         Answer {
@@ -128,6 +132,7 @@ impl Record {
             waiting: self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             signature: self.signature(sequence),
             left: self.left.load(Ordering::Acquire),
+            failed: None,
         }
     }
 }

@@ -1,42 +1,91 @@
 //! What is done when nothing moves: who is asked, whom it is blamed on, and how a communicator ends.
 //!
-//! After half a second without movement the rank asks the peer that it waits for what it is doing: that finds calls that
-//! do not match where no message tells. When the deadline passes it follows the chain of who waits for whom.
+//! After half a second without movement the rank says what it waits for to whoever asks, and asks the peer that it waits for
+//! what it is doing: that finds calls that do not match where no message tells. When the deadline passes it follows the
+//! chain of who waits for whom ([`crate::blame`]).
 
 use std::time::{Duration, Instant};
 
+use crate::blame::{self, Blocked, Found};
+use crate::bootstrap::wire::Failure;
 use crate::communicator::Inner;
+use crate::control::Control;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind};
+use crate::record::{Answer, Waiting};
 use crate::turnstile::Inside;
 use crate::wait::sleep;
 
-/// First question to a peer after this long without movement.
+/// After this long without movement a rank says what it waits for, and first asks a peer.
 const ASK_AFTER: Duration = Duration::from_millis(500);
 /// How long a peer has to answer. A process that is alive answers from a thread of its own, at once.
 const ANSWER: Duration = Duration::from_secs(1);
-/// Longest chain of ranks that is followed to find who holds up the others.
-const CHAIN: usize = 64;
+/// Between two questions to a peer that does not say what it waits for: it does once it has waited for long enough.
+const AGAIN: Duration = Duration::from_millis(50);
+/// Most peers that a rank says it waits for.
+const MOST_PEERS: usize = 16;
 
-/// How long nothing has moved, and when to ask next.
+/// How long nothing has moved, what was said about it, and when to ask next.
 #[derive(Debug, Default)]
 pub(crate) struct Stall {
     since: Option<Instant>,
+    told: bool,
     asked: Duration,
+}
+
+/// What a waiter should do about a stall.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Action {
+    Wait,
+    /// Say what it waits for.
+    Tell,
+    /// That, and ask the peer, which has this long to answer.
+    Ask(Duration),
+    /// That, and find whom to blame for this long a wait.
+    GiveUp(Duration),
 }
 
 impl Stall {
     /// Something moved. True when others may have been told before that nothing does.
     pub(crate) fn clear(&mut self) -> bool {
-        !std::mem::take(self).asked.is_zero()
+        std::mem::take(self).told
+    }
+
+    /// Nothing has moved until now.
+    fn next(&mut self, now: Instant, timeout: Duration, check: bool) -> Action {
+        let Some(since) = self.since else {
+            self.since = Some(now);
+            return Action::Wait;
+        };
+        let stalled = now - since;
+        let action = if stalled >= timeout {
+            Action::GiveUp(stalled)
+        } else if check && stalled >= ASK_AFTER.max(self.asked * 2) {
+            self.asked = stalled;
+            // Whoever gives up late may find that the others have given up and are gone.
+            Action::Ask(ANSWER.min(timeout - stalled))
+        } else if !self.told && stalled >= ASK_AFTER.min(timeout / 2) {
+            // Also where nobody asks: at the deadline, the others follow whom this rank waits for.
+            Action::Tell
+        } else {
+            Action::Wait
+        };
+        self.told |= action != Action::Wait;
+        action
     }
 }
 
-/// What a waiter should do about a stall.
-enum Action {
-    Wait,
-    Ask,
-    GiveUp(Duration),
+/// What a rank says that it waits for: each peer once, then what is no peer's affair.
+fn waits(waiting: &[dure_exec::Waiting]) -> Vec<Waiting> {
+    let mut said: Vec<Waiting> = Vec::new();
+    let of_peers = waiting.iter().filter(|w| w.peer.is_some());
+    for waiting in of_peers.chain(waiting.iter().filter(|w| w.peer.is_none())) {
+        let dure_exec::Waiting { pass, at: step, peer, .. } = *waiting;
+        if said.len() < MOST_PEERS && said.iter().all(|before| before.peer != peer) {
+            said.push(Waiting { pass, step, text: waiting.to_string(), peer });
+        }
+    }
+    said
 }
 
 impl Inner {
@@ -44,53 +93,40 @@ impl Inner {
     pub(crate) fn attend_to_stall(&self) {
         let Some(mut engine) = self.try_engine() else { return };
         let waiting: Vec<_> = engine.executor.waiting().collect();
-        let Some(first) = waiting.iter().find(|w| w.peer().is_some()).or_else(|| waiting.first())
-        else {
-            return;
-        };
-        let now = Instant::now();
-        let stall = &mut engine.stall;
-        let Some(since) = stall.since else {
-            *stall = Stall { since: Some(now), asked: Duration::ZERO };
-            return;
-        };
-        let stalled = now - since;
-        let action = if stalled >= self.config.timeout {
-            Action::GiveUp(stalled)
-        } else if self.config.check && stalled >= ASK_AFTER.max(stall.asked * 2) {
-            stall.asked = stalled;
-            Action::Ask
-        } else {
-            Action::Wait
-        };
-        if matches!(action, Action::Wait) {
+        if waiting.is_empty() {
             return;
         }
-        let published = crate::record::Waiting {
-            pass: first.pass,
-            step: first.at,
-            text: first.to_string(),
-            peer: first.peer(),
-        };
-        self.record().set_waiting(Some(published.clone()));
+        let action = engine.stall.next(Instant::now(), self.config.timeout, self.config.check);
+        if action == Action::Wait {
+            return;
+        }
+        let said = waits(&waiting);
+        self.record().set_waiting(said.clone());
         let (sequence, _) = engine.history();
-        let in_collective = first.lane < engine.executor.settings().lanes;
+        let lanes = engine.executor.settings().lanes;
         drop(engine);
         match action {
-            Action::Wait => {}
-            Action::Ask => self.ask_culprit(&published, sequence, in_collective),
+            Action::Wait | Action::Tell => {}
+            Action::Ask(within) => {
+                let asked = waiting.iter().find_map(|w| Some((w.peer?, w.lane < lanes)));
+                if let Some((peer, in_collective)) = asked {
+                    self.ask_culprit(peer, sequence, in_collective, within);
+                }
+            }
             Action::GiveUp(stalled) => {
-                let error = self.blame(published, sequence, stalled);
+                let error = self.blame(said, sequence, stalled);
                 self.end_with(error);
             }
         }
     }
 
     /// Asks the peer that we wait for whether it makes the same call; if not, that ends the communicator.
-    fn ask_culprit(&self, waiting: &crate::record::Waiting, sequence: u64, in_collective: bool) {
-        let (Some(peer), Some(control)) = (waiting.peer, &self.control) else { return };
-        let Ok(answer) = control.ask(peer, sequence, ANSWER) else { return };
-        if answer.left {
+    fn ask_culprit(&self, peer: u32, sequence: u64, in_collective: bool, within: Duration) {
+        let Some(control) = &self.control else { return };
+        let Ok(answer) = control.ask(peer, sequence, within) else { return };
+        if let Some(failure) = answer.failed {
+            self.end_with(failure.told(peer, self.rank));
+        } else if answer.left {
             let text = format!(
                 "{} waits for rank {peer}, which has left the communicator",
                 self.call_text(sequence)
@@ -104,59 +140,36 @@ impl Inner {
         }
     }
 
-    /// Finds who holds up the call: follows from peer to peer whom each waits for.
-    fn blame(
-        &self,
-        mut waiting: crate::record::Waiting,
-        mut sequence: u64,
-        stalled: Duration,
-    ) -> Error {
-        let call = self.call_text(sequence);
-        let mut story = format!("{call} has not moved for {stalled:.1?}");
-        let mut at = self.rank;
-        let mut seen = vec![at];
-        loop {
-            story.push_str(&format!("; rank {at} waits at {}", waiting.text));
-            let (Some(peer), Some(control)) = (waiting.peer, &self.control) else { break };
-            let timeout = |text: String| Error::timeout(text).on(self.rank).about(peer);
-            if seen.contains(&peer) || seen.len() > CHAIN {
-                return timeout(format!(
-                    "{story}; the ranks wait for one another, back to rank {peer}"
-                ));
-            }
-            let Ok(answer) = control.ask(peer, sequence, ANSWER) else {
-                return timeout(format!(
-                    "{story}; rank {peer} does not answer: it is stopped, hung or unreachable"
-                ));
-            };
-            if answer.left {
-                return timeout(format!("{story}; rank {peer} has left the communicator"));
-            }
-            if answer.current < sequence {
-                story.push_str(&format!(
-                    "; rank {peer} has not made this call: its last is number {}",
-                    answer.current
-                ));
-                // It may be held up itself, in the call before.
-                let Some(next) = answer.waiting.filter(|_| answer.in_call) else {
-                    return timeout(story);
-                };
-                seen.push(peer);
-                (at, waiting, sequence) = (peer, next, answer.current);
-                continue;
-            }
-            if answer.signature.is_some_and(|s| Some(s) != self.record().signature(sequence)) {
-                return self.mismatch(peer);
-            }
-            let Some(next) = answer.waiting else {
-                return timeout(format!(
-                    "{story}; rank {peer} is in the call and does not say what it waits for"
-                ));
-            };
-            seen.push(peer);
-            (at, waiting) = (peer, next);
+    /// Finds who holds up the call.
+    fn blame(&self, waiting: Vec<Waiting>, call: u64, stalled: Duration) -> Error {
+        let story = format!("{} has not moved for {stalled:.1?}", self.call_text(call));
+        let Some(control) = &self.control else {
+            let text = waiting.into_iter().next().map_or_else(String::new, |w| w.text);
+            return Error::timeout(format!("{story}; it waits at {text}")).on(self.rank);
+        };
+        let first = Blocked { rank: self.rank, call, waiting, story };
+        let ask = |peer, call| self.ask_until_it_says(control, peer, call);
+        let differs = |call, signature| self.record().signature(call) != Some(signature);
+        match blame::find(first, ask, differs) {
+            Found::Differs(peer) => self.mismatch(peer),
+            Found::Broken(peer, failure) => failure.told(peer, self.rank),
+            Found::Culprit(None, story) => Error::timeout(story).on(self.rank),
+            Found::Culprit(Some(peer), story) => Error::timeout(story).on(self.rank).about(peer),
         }
-        Error::timeout(story).on(self.rank)
+    }
+
+    /// Asks a rank that should be in a call what it waits for. One that has waited only for a short time does not say yet.
+    fn ask_until_it_says(&self, control: &Control, peer: u32, call: u64) -> Option<Answer> {
+        let until = Instant::now() + 2 * ASK_AFTER;
+        loop {
+            let answer = control.ask(peer, call, ANSWER).ok()?;
+            let is_late = answer.current < call && !answer.in_call;
+            let says = !answer.waiting.is_empty() || answer.failed.is_some() || answer.left;
+            if says || is_late || self.fault().is_raised() || Instant::now() >= until {
+                return Some(answer);
+            }
+            sleep([self.fault().doorbell()].into_iter(), AGAIN);
+        }
     }
 
     /// The error of two ranks that call different things: finds the first call that differs, and prints both sides.
@@ -218,17 +231,31 @@ impl Inner {
                 // The control plane knows better why, as soon as the news reach us; a peer that ended its communicator
                 // because of somebody else's failure is not to blame.
                 sleep([self.fault().doorbell()].into_iter(), ANSWER);
-                let call = self.call_text(sequence);
-                let mut lost = executor_error(error, self.rank);
-                if self.control.as_ref().is_some_and(|control| control.has_left(peer)) {
-                    lost.what = format!("rank {peer} has left the communicator");
+                match self.failure_of(peer) {
+                    Some(failure) => failure.told(peer, self.rank),
+                    None => self.loss(peer, sequence, error),
                 }
-                lost.what = format!("{call} failed: {}", lost.what);
-                lost
             }
             _ => executor_error(error, self.rank),
         };
         self.end_with(error);
+    }
+
+    /// What has broken the communicator of a peer that left it, if the news has not come here and the peer still answers.
+    fn failure_of(&self, peer: u32) -> Option<Failure> {
+        let control = self.control.as_ref().filter(|_| !self.fault().is_raised())?;
+        control.ask(peer, 0, ANSWER).ok()?.failed
+    }
+
+    /// The error of a call whose peer was lost.
+    fn loss(&self, peer: u32, sequence: u64, error: &dure_exec::Error) -> Error {
+        let call = self.call_text(sequence);
+        let mut lost = executor_error(error, self.rank);
+        if self.control.as_ref().is_some_and(|control| control.has_left(peer)) {
+            lost.what = format!("rank {peer} has left the communicator");
+        }
+        lost.what = format!("{call} failed: {}", lost.what);
+        lost
     }
 
     /// Ends the communicator: the first error is kept, told to all ranks, and given to every operation.
@@ -283,4 +310,48 @@ pub(crate) fn executor_error(error: &dure_exec::Error, rank: u32) -> Error {
     let mut error = Error::new(kind, text).on(rank);
     error.peer = peer;
     error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_millis(3200);
+
+    /// What is done this many milliseconds after nothing moved first, by a rank that looks then.
+    fn actions(check: bool, looks: &[u64]) -> Vec<Action> {
+        let (start, mut stall) = (Instant::now(), Stall::default());
+        assert_eq!(stall.next(start, TIMEOUT, check), Action::Wait);
+        let at = |millis: &u64| start + Duration::from_millis(*millis);
+        looks.iter().map(|millis| stall.next(at(millis), TIMEOUT, check)).collect()
+    }
+
+    #[test]
+    fn asks_later_and_later_and_gives_up_at_the_deadline() {
+        let expected = [
+            Action::Wait,
+            Action::Ask(ANSWER),
+            Action::Wait,
+            Action::Ask(ANSWER),
+            // The deadline does not wait for an answer.
+            Action::Ask(Duration::from_millis(200)),
+            Action::GiveUp(TIMEOUT),
+        ];
+        assert_eq!(actions(true, &[499, 500, 999, 1500, 3000, 3200]), expected);
+    }
+
+    #[test]
+    fn says_what_it_waits_for_long_before_the_deadline_although_it_does_not_ask() {
+        let expected = [Action::Wait, Action::Tell, Action::Wait, Action::GiveUp(TIMEOUT)];
+        assert_eq!(actions(false, &[499, 500, 1000, 3200]), expected);
+    }
+
+    #[test]
+    fn each_peer_that_is_waited_for_is_said_once() {
+        let waiting =
+            |lane, peer| dure_exec::Waiting { digest: 1, lane, pass: 0, at: 0, step: None, peer };
+        let all = [waiting(0, None), waiting(1, Some(3)), waiting(2, Some(1)), waiting(3, Some(3))];
+        let said: Vec<_> = waits(&all).into_iter().map(|said| said.peer).collect();
+        assert_eq!(said, [Some(3), Some(1), None]);
+    }
 }

@@ -149,7 +149,7 @@ impl Inner {
         match engine.turn(self.record()) {
             Ok(Turn::Moved) => {
                 if engine.stall.clear() {
-                    self.record().set_waiting(None);
+                    self.record().set_waiting(Vec::new());
                 }
                 Turn::Moved
             }

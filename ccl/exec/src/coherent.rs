@@ -7,7 +7,7 @@ use dure_transport::{Card, Peer};
 
 use crate::Error;
 use crate::link::Target;
-use crate::machine::{Machine, Until};
+use crate::machine::{Held, Machine, Until};
 use crate::run::{Begun, Buffer, Run, Then};
 use crate::slot::{self, Header, Kind, LINE, PAYLOAD, Place};
 use crate::work::{Sink, part};
@@ -38,8 +38,9 @@ impl Run {
                 machine.lent.note(whole, memory);
             }
             let number = self.publish(machine, to, (slot, bytes), kind);
-            let until = Until::Freed { peer: to, lane: self.lane, slot: number };
-            machine.hold(until, self.id, vec![memory], None);
+            let until = Until::Freed { lane: self.lane, slot: number };
+            let memory = vec![memory];
+            machine.hold(Held { until, to, run: self.id, memory, staging: None });
             return Ok(Begun::Done);
         }
         let at = if bytes <= LINE as u64 { 0 } else { PAYLOAD };
@@ -115,7 +116,7 @@ impl Run {
         let len = header.bytes as usize;
         if matches!(header.kind, Kind::Region | Kind::Address) && !machine.link(from).ready()? {
             // The peer was told first that the connection is up.
-            return Ok(Begun::Wait);
+            return Ok(Begun::Wait(Some(from)));
         }
         let (payload, kept) = match header.kind {
             Kind::Slot => (slot.part(PAYLOAD, len), false),
@@ -181,7 +182,9 @@ impl Run {
             }
             return Ok(Begun::Work(0, Then::Take { from, kept: true }));
         }
-        let Some(staging) = machine.stage()? else { return Ok(Begun::Wait) };
+        let Some(staging) = machine.stage()? else {
+            return Ok(Begun::Wait(machine.reader_of_staging()));
+        };
         let memory = machine.staging(staging).memory.part(0, len);
         // The host is done with each tile at once, so that the next may take its place.
         let tile = if is_host && sink.dst.len == 1 { TILE } else { len };

@@ -84,13 +84,16 @@ pub struct Waiting {
     pub pass: u32,
     /// Number of the step in the plan.
     pub at: u32,
-    /// The step; `None` when all are done and only sources are still read by the transport.
+    /// The step; `None` when all are done and only sources are still read.
     pub step: Option<Step>,
+    /// Whom it waits for: the peer of the step, or one for whom something is still read that the step overwrites, or that
+    /// the call has sent. `None` when that is a device.
+    pub peer: Option<u32>,
 }
 
 impl Waiting {
     /// The peer that the step is with.
-    pub fn peer(&self) -> Option<u32> {
+    fn partner(&self) -> Option<u32> {
         match self.step? {
             Step::Send { to: peer, .. }
             | Step::Recv { from: peer, .. }
@@ -104,8 +107,14 @@ impl fmt::Display for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "lane {} pass {} step {}: ", self.lane, self.pass, self.at)?;
         match self.step {
-            Some(step) => write!(f, "{step}"),
-            None => f.write_str("its last messages leave"),
+            Some(step) => write!(f, "{step}")?,
+            None => f.write_str("its last messages leave")?,
+        }
+        match self.peer {
+            Some(peer) if self.peer != self.partner() => {
+                write!(f, " (rank {peer} has yet to read a message)")
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -416,10 +425,11 @@ impl Executor {
         let messages =
             self.to.values().chain(self.from.values()).map(|runs| (self.lanes.len(), runs));
         let runs = lanes.chain(messages).filter_map(|(lane, runs)| {
-            let (digest, pass, at, step) = runs.front()?.position();
+            let run = runs.front()?;
+            let (digest, pass, at, step) = run.position();
             let lane = u16::try_from(lane).expect("lanes are counted in 16 bits");
             let at = u32::try_from(at).expect("steps are counted in 32 bits");
-            Some(Waiting { digest, lane, pass, at, step })
+            Some(Waiting { digest, lane, pass, at, step, peer: run.waits_for })
         });
         self.short.iter().map(ShortRun::waiting).chain(runs)
     }

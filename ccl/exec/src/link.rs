@@ -492,17 +492,22 @@ impl Link {
         }
     }
 
-    /// Tells the peer what it must be told by mail: the slots that it has back, once they are half of all, or at once
-    /// when it waits for them (`now`). False when some must be told later: the transport is full, or messages arrived
-    /// before the connection was reported to be up.
+    /// Whether the peer must be told by mail which slots it has back: once they are half of all, or at once when it waits
+    /// for them (`now`). Until then a message that goes its way may tell it. From then on none may: the peer may be
+    /// waiting for these slots before it takes another message.
     #[inline]
-    pub(crate) fn give_credits(&mut self, net: &mut dyn Transport, lane: usize, now: bool) -> bool {
-        let edge = &mut self.edges[lane];
+    pub(crate) fn is_mail_due(&self, lane: usize, now: bool) -> bool {
+        let edge = &self.edges[lane];
         let due = edge.unslotted - edge.returned;
-        if due == 0 || (due < self.settings.batch() && !now) {
-            return true;
-        }
+        due > 0 && (now || due >= self.settings.batch())
+    }
+
+    /// Tells the peer by mail which slots it has back. False when it must be told later: the transport is full, or
+    /// messages arrived before the connection was reported to be up.
+    #[inline]
+    pub(crate) fn mail(&mut self, net: &mut dyn Transport, lane: usize) -> bool {
         let State::Up(up) = &self.state else { return matches!(self.state, State::Lost(_)) };
+        let edge = &mut self.edges[lane];
         let put = Put {
             head: &edge.unslotted.to_le_bytes(),
             into: Some(up.outbox),

@@ -22,11 +22,15 @@ pub(crate) struct Cover {
 
 /// A source that is still read: by the transport, or by a peer in place.
 #[derive(Debug)]
-struct Held {
-    until: Until,
-    run: u64,
-    memory: Vec<Memory>,
-    staging: Option<usize>,
+pub(crate) struct Held {
+    pub(crate) until: Until,
+    /// Whom the message is for.
+    pub(crate) to: u32,
+    /// The run that it is a message of.
+    pub(crate) run: u64,
+    /// Where its bytes are: here, or in a staging buffer.
+    pub(crate) memory: Vec<Memory>,
+    pub(crate) staging: Option<usize>,
 }
 
 /// When a source is read no more.
@@ -35,7 +39,7 @@ pub(crate) enum Until {
     /// When the transport gives this token back.
     Sent(Token),
     /// When the peer gives back the slot of this number that told it where the source is.
-    Freed { peer: u32, lane: usize, slot: u64 },
+    Freed { lane: usize, slot: u64 },
 }
 
 /// Memory of the transport's that messages are sent from when it cannot send from where they are.
@@ -69,8 +73,8 @@ pub(crate) struct Machine {
     staging: Vec<Staging>,
     held: Vec<Held>,
     pub(crate) lent: Lent,
-    /// Links and lanes whose credits could not be given back yet.
-    owed: Vec<(u32, usize, bool)>,
+    /// Peers and lanes that a mail is owed to, whatever the messages say that have gone there since.
+    owed: Vec<(u32, usize)>,
     /// Peers and lanes to which messages were published since the bells were rung.
     unrung: Vec<(u32, usize)>,
     next_token: u64,
@@ -137,9 +141,9 @@ impl Machine {
         }
         if !self.owed.is_empty() {
             let mut owed = std::mem::take(&mut self.owed);
-            owed.retain(|(peer, lane, now)| {
+            owed.retain(|(peer, lane)| {
                 let (link, net) = self.link_and_net(*peer);
-                !link.give_credits(net, *lane, *now)
+                !link.mail(net, *lane)
             });
             self.owed = owed;
         }
@@ -176,8 +180,9 @@ impl Machine {
         let mut index = 0;
         let mut moved = false;
         while let Some(held) = self.held.get(index) {
-            if let Until::Freed { peer, lane, slot } = held.until {
-                let (link, net) = self.link_and_net(peer);
+            if let Until::Freed { lane, slot } = held.until {
+                let to = held.to;
+                let (link, net) = self.link_and_net(to);
                 link.ready()?;
                 if link.is_freed(net, lane, slot) {
                     self.held.swap_remove(index);
@@ -263,8 +268,11 @@ impl Machine {
     pub(crate) fn take(&mut self, peer: u32, lane: usize, in_slot: bool, now: bool) {
         let (link, net) = self.link_and_net(peer);
         link.take(lane, in_slot);
-        if !link.give_credits(net, lane, now) && !self.owed.contains(&(peer, lane, now)) {
-            self.owed.push((peer, lane, now));
+        if link.is_mail_due(lane, now)
+            && !link.mail(net, lane)
+            && !self.owed.contains(&(peer, lane))
+        {
+            self.owed.push((peer, lane));
         }
     }
 
@@ -358,15 +366,9 @@ impl Machine {
         Token(self.next_token)
     }
 
-    /// Remembers that `memory` (or a staging buffer) is still read for a message of a run.
-    pub(crate) fn hold(
-        &mut self,
-        until: Until,
-        run: u64,
-        memory: Vec<Memory>,
-        staging: Option<usize>,
-    ) {
-        self.held.push(Held { until, run, memory, staging });
+    /// Remembers that a source is still read.
+    pub(crate) fn hold(&mut self, held: Held) {
+        self.held.push(held);
     }
 
     fn release(&mut self, token: Token) {
@@ -376,9 +378,14 @@ impl Machine {
         }
     }
 
-    /// Whether something of a run is still read.
-    pub(crate) fn holds(&self, run: u64) -> bool {
-        self.held.iter().any(|h| h.run == run)
+    /// A peer for whom something of a run is still read.
+    pub(crate) fn reader_of_run(&self, run: u64) -> Option<u32> {
+        self.held.iter().find(|h| h.run == run).map(|h| h.to)
+    }
+
+    /// A peer for whom a staging buffer is still read.
+    pub(crate) fn reader_of_staging(&self) -> Option<u32> {
+        self.held.iter().find(|h| h.staging.is_some()).map(|h| h.to)
     }
 
     /// Whether anything at all is still read.
@@ -387,9 +394,10 @@ impl Machine {
         !self.held.is_empty()
     }
 
-    /// Whether any of this memory is still read.
-    pub(crate) fn is_held(&self, memory: Memory) -> bool {
-        self.held.iter().any(|h| h.memory.iter().any(|m| m.overlaps(memory)))
+    /// A peer for whom some of this memory is still read.
+    pub(crate) fn reader(&self, memory: Memory) -> Option<u32> {
+        let reads = |held: &&Held| held.memory.iter().any(|m| m.overlaps(memory));
+        self.held.iter().find(reads).map(|held| held.to)
     }
 
     /// Reads the header of a message that has arrived.

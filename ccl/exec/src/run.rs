@@ -9,7 +9,7 @@ use dure_transport::{Card, Peer, Posted, RemoteRegion};
 use crate::Error;
 use crate::geometry::Geometry;
 use crate::link::{self, Grant, Target};
-use crate::machine::{Cover, Machine, Until};
+use crate::machine::{Cover, Held, Machine, Until};
 use crate::plan::LanePlan;
 use crate::prepared::Prepared;
 use crate::recorder::Event;
@@ -61,10 +61,20 @@ pub(crate) enum Then {
     PostStaged(u32, Target, u64, usize),
 }
 
+impl Then {
+    /// Whose message it is about to post.
+    fn to(&self) -> Option<u32> {
+        match *self {
+            Self::Publish(to, ..) | Self::PostStaged(to, ..) => Some(to),
+            Self::Next | Self::Take { .. } | Self::TakeStaged(..) => None,
+        }
+    }
+}
+
 /// What became of a step.
 pub(crate) enum Begun {
-    /// It waits for a peer or for room.
-    Wait,
+    /// It waits: for this peer to do something, or for a device.
+    Wait(Option<u32>),
     /// It is done.
     Done,
     /// The device works on it.
@@ -96,6 +106,8 @@ pub(crate) struct Run {
     pub(crate) at: usize,
     pub(crate) pass: u32,
     working: Option<(u64, Then)>,
+    /// Whom it waits for.
+    pub(crate) waits_for: Option<u32>,
     started: bool,
     /// Peers that wait for a grant of ours.
     ungranted: Vec<(u32, Chunks)>,
@@ -119,6 +131,7 @@ impl Run {
             at: 0,
             pass: 0,
             working: None,
+            waits_for: None,
             started: false,
             ungranted: Vec::new(),
             landing: Vec::new(),
@@ -176,7 +189,9 @@ impl Run {
             self.record(machine, self.at, peer, bytes);
             self.at += 1;
         }
-        if machine.holds(self.id) || !self.ungranted.is_empty() {
+        let reader = machine.reader_of_run(self.id);
+        self.waits_for = reader.or_else(|| self.ungranted.first().map(|(peer, _)| *peer));
+        if self.waits_for.is_some() {
             return Ok(progress);
         }
         for (_, permit) in self.permits.drain(..) {
@@ -273,7 +288,10 @@ impl Run {
         let (ticket, then) = match self.working.take() {
             Some(work) => work,
             None => match self.begin(machine, step)? {
-                Begun::Wait => return Ok(false),
+                Begun::Wait(peer) => {
+                    self.waits_for = peer;
+                    return Ok(false);
+                }
                 Begun::Done => return Ok(true),
                 Begun::Work(ticket, then) => (ticket, then),
             },
@@ -281,6 +299,7 @@ impl Run {
         let done = machine.queues[self.call.queue].1.completed()? >= ticket
             && self.finish(machine, &then)?;
         if !done {
+            self.waits_for = then.to();
             self.working = Some((ticket, then));
         }
         Ok(done)
@@ -300,7 +319,7 @@ impl Run {
 
     /// Does what follows the device's work. False when it has to wait.
     fn finish(&self, machine: &mut Machine, then: &Then) -> Result<bool, Error> {
-        if let Then::Publish(to, ..) | Then::PostStaged(to, ..) = *then {
+        if let Some(to) = then.to() {
             // It may have been lost while the device worked or the transport was full.
             machine.link(to).ready()?;
         }
@@ -324,7 +343,9 @@ impl Run {
                     None => return Ok(false),
                     Some((Posted::Done, _)) => machine.unstage(staging),
                     Some((Posted::Pending, token)) => {
-                        machine.hold(Until::Sent(token), self.id, Vec::new(), Some(staging));
+                        let (until, memory) = (Until::Sent(token), Vec::new());
+                        let staging = Some(staging);
+                        machine.hold(Held { until, to, run: self.id, memory, staging });
                     }
                 }
             }

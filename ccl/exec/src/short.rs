@@ -145,7 +145,8 @@ impl ShortRun {
     pub(crate) fn waiting(&self) -> Waiting {
         let step = self.prepared.plan.lanes[LANE].steps.get(self.at).copied();
         let at = u32::try_from(self.at).expect("a short plan has few steps");
-        Waiting { digest: self.digest, lane: 0, pass: 0, at, step }
+        let waiting = Waiting { digest: self.digest, lane: 0, pass: 0, at, step, peer: None };
+        Waiting { peer: waiting.partner(), ..waiting }
     }
 
     #[inline]

@@ -8,7 +8,7 @@ use dure_transport::{Peer, Posted, Put, Span, Token};
 
 use crate::Error;
 use crate::link::Target;
-use crate::machine::{Cover, Machine, Until};
+use crate::machine::{Cover, Held, Machine, Until};
 use crate::run::{Begun, Buffer, Permit, Run, Then};
 use crate::slot::Kind;
 
@@ -40,9 +40,11 @@ impl Run {
             return Ok(Begun::Done);
         }
         if !machine.link(to).ready()? {
-            return Ok(Begun::Wait);
+            return Ok(Begun::Wait(Some(to)));
         }
-        let Some(target) = self.target(machine, to, src, bytes)? else { return Ok(Begun::Wait) };
+        let Some(target) = self.target(machine, to, src, bytes)? else {
+            return Ok(Begun::Wait(Some(to)));
+        };
         if let Some(slot) = target.slot {
             return self.send_coherent(machine, to, src, (target, slot, bytes));
         }
@@ -52,17 +54,20 @@ impl Run {
         }
         if let Some(spans) = self.spans(machine, to, src) {
             return Ok(match self.post(machine, (to, target, bytes), &spans) {
-                None => Begun::Wait,
+                None => Begun::Wait(Some(to)),
                 Some((Posted::Done, _)) => Begun::Done,
                 Some((Posted::Pending, token)) => {
                     let memory = self.buffer(machine, src.buf).memory;
-                    let parts = machine.segments.iter().map(|s| part(memory, s)).collect();
-                    machine.hold(Until::Sent(token), self.id, parts, None);
+                    let memory = machine.segments.iter().map(|s| part(memory, s)).collect();
+                    let until = Until::Sent(token);
+                    machine.hold(Held { until, to, run: self.id, memory, staging: None });
                     Begun::Done
                 }
             });
         }
-        let Some(staging) = machine.stage()? else { return Ok(Begun::Wait) };
+        let Some(staging) = machine.stage()? else {
+            return Ok(Begun::Wait(machine.reader_of_staging()));
+        };
         let memory = machine.staging(staging).memory;
         let ticket = self.copy_out(machine, src, memory)?;
         Ok(Begun::Work(ticket, Then::PostStaged(to, target, bytes, staging)))
@@ -215,7 +220,7 @@ impl Run {
         if !link.arrived(net, self.lane) {
             // Only now: what has arrived from a peer that is gone is as good as ever.
             link.ready()?;
-            return Ok(Begun::Wait);
+            return Ok(Begun::Wait(Some(from)));
         }
         if self.landing.contains(&from) {
             if let Some(cover) = self.call.output.cover {
@@ -240,8 +245,8 @@ impl Run {
             return Err(Error::Length { peer: from, got: header.bytes.into(), want: bytes });
         }
         link.hear_of_freed(self.lane, header.freed);
-        if self.is_held(machine, dst) {
-            return Ok(Begun::Wait);
+        if let Some(reader) = self.reader(machine, dst) {
+            return Ok(Begun::Wait(Some(reader)));
         }
         self.receive(machine, from, (slot, header), Sink { with, dst, skip: 0, also: None })
     }
@@ -299,14 +304,14 @@ impl Run {
         }
     }
 
-    /// Whether the transport still reads any of these chunks: they may not be overwritten yet.
-    pub(crate) fn is_held(&self, machine: &mut Machine, chunks: Chunks) -> bool {
+    /// A peer for whom any of these chunks is still read: they may not be overwritten yet.
+    pub(crate) fn reader(&self, machine: &mut Machine, chunks: Chunks) -> Option<u32> {
         if !machine.holds_any() {
-            return false;
+            return None;
         }
         let memory = self.buffer(machine, chunks.buf).memory;
         self.segments(machine, chunks);
-        machine.segments.iter().any(|s| machine.is_held(part(memory, s)))
+        machine.segments.iter().find_map(|s| machine.reader(part(memory, s)))
     }
 
     pub(crate) fn begin_copy(
@@ -324,8 +329,8 @@ impl Run {
         if (0..dst.len).all(|k| place(from, src, k) == place(into, dst, k)) {
             return Ok(Begun::Done);
         }
-        if self.is_held(machine, dst) {
-            return Ok(Begun::Wait);
+        if let Some(reader) = self.reader(machine, dst) {
+            return Ok(Begun::Wait(Some(reader)));
         }
         let mut ticket = 0;
         for k in 0..dst.len {
@@ -344,8 +349,8 @@ impl Run {
         srcs: Sources,
         dst: Chunks,
     ) -> Result<Begun, Error> {
-        if self.is_held(machine, dst) {
-            return Ok(Begun::Wait);
+        if let Some(reader) = self.reader(machine, dst) {
+            return Ok(Begun::Wait(Some(reader)));
         }
         let into = self.buffer(machine, dst.buf).memory;
         let own = self.buffer(machine, srcs.own.buf).memory;

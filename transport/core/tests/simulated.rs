@@ -238,6 +238,37 @@ fn a_killed_rank_is_lost_to_all_others_and_delivers_nothing_more() {
     assert!(!job.world.step());
 }
 
+/// Rank 1 is gone when rank 0 hears of their connection. Whether rank 0 has a window on its memory then; `None` when it
+/// hears first that the peer is lost.
+fn window_on_the_gone(seed: u64, killed: bool) -> Option<bool> {
+    let options = Options { seed, window: true, coherent: true, ..Options::default() };
+    let (world, mut ranks) = World::new(2, &options);
+    let (mut gone, mut left) = (ranks.pop()?, ranks.pop()?);
+    let (region, _) = gone.alloc(64).expect("the heap has room");
+    let key = gone.key(region, at(0)).expect("peers can write it");
+    gone.connect(at(0), &left.address(), &Card::default()).expect("both are there");
+    left.connect(at(1), &gone.address(), &Card::default()).expect("both are there");
+    if killed {
+        world.kill(at(1));
+    }
+    drop(gone);
+    let mut events = Vec::new();
+    while events.is_empty() && world.step() {
+        left.poll(&mut events);
+    }
+    let [Event::Up { .. }] = events[..] else { return None };
+    let remote = left.import(at(1), &key).expect("the connection is up");
+    Some(left.window(remote).is_some())
+}
+
+#[test]
+fn allocated_memory_outlives_its_rank_as_shared_memory_does() {
+    for killed in [false, true] {
+        let found: Vec<_> = (0..10).filter_map(|seed| window_on_the_gone(seed, killed)).collect();
+        assert!(!found.is_empty() && found.iter().all(|found| *found), "{found:?}");
+    }
+}
+
 #[test]
 fn a_rank_that_leaves_delivers_first_what_it_posted() {
     let mut job = Job::new(2, &always_pending(7));

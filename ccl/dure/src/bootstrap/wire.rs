@@ -158,6 +158,14 @@ impl From<&Error> for Failure {
     }
 }
 
+impl Failure {
+    /// The error of another rank, on this one.
+    pub(crate) fn told(self, by: u32, on: u32) -> Error {
+        let what = format!("{} (told by rank {by})", self.what);
+        Error::from(Self { what, ..self }).on(on)
+    }
+}
+
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         let mut error = Self::new(failure.kind, failure.what);

@@ -46,11 +46,8 @@ impl Node {
     }
 
     fn error(&self, by: u32, failure: Failure) -> Error {
-        let mut error = Error::from(failure).on(self.shared.rank);
-        if by != self.shared.rank {
-            error.what = format!("{} (told by rank {by})", error.what);
-        }
-        error
+        let rank = self.shared.rank;
+        if by == rank { Error::from(failure).on(rank) } else { failure.told(by, rank) }
     }
 }
 

@@ -388,7 +388,7 @@ impl Service {
                 let question: Question = wire::decode(bytes).map_err(broken)?;
                 let asked = |node: &&Node| node.name == *name && node.shared.rank == question.rank;
                 let node = self.nodes.values().rev().find(asked).ok_or(Broken::End)?;
-                let answer = node.shared.record.answer(question.sequence);
+                let answer = node.shared.answer(question.sequence);
                 connection.link.noise.send(&wire::encode(&answer));
                 connection.role = Role::Done;
             }

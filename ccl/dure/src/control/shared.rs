@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use crate::bootstrap::wire::Packed;
+use crate::bootstrap::wire::{Failure, Packed};
 use crate::error::{Error, Result};
 use crate::fault::Fault;
-use crate::record::Record;
+use crate::record::{Answer, Record};
 
 /// One per rank and communicator.
 #[derive(Debug)]
@@ -41,6 +41,12 @@ impl Shared {
     /// The state is consistent after every statement, so a panic of another holder does not matter.
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Everything there is to say to a rank that asks, with the signature of call `sequence`.
+    pub(crate) fn answer(&self, sequence: u64) -> Answer {
+        let failed = self.fault.error().map(Failure::from);
+        Answer { failed, ..self.record.answer(sequence) }
     }
 
     /// Changes the state and wakes whoever waits for that.

@@ -300,16 +300,20 @@ fn a_rank_answers_what_it_is_doing() {
     record.begin(2, [21, 22]);
     let waiting =
         Waiting { pass: 3, step: 4, text: "receive from rank 0".to_owned(), peer: Some(0) };
-    record.set_waiting(Some(waiting.clone()));
+    record.set_waiting(vec![waiting.clone()]);
     let answer = jobs[0].control.ask(2, 1, LONG).unwrap();
     let expected = Answer {
         current: 2,
         in_call: true,
-        waiting: Some(waiting),
+        waiting: vec![waiting],
         signature: Some([11, 12]),
         left: false,
+        failed: None,
     };
     assert_eq!(answer, expected);
+    jobs[2].control.shared.fault.record(Error::timeout("rank 1 is stopped").about(1));
+    let failed = jobs[0].control.ask(2, 1, LONG).unwrap().failed.unwrap();
+    assert_eq!((failed.kind, failed.peer), (ErrorKind::Timeout, Some(1)));
     assert_eq!(jobs[1].control.ask(1, 5, LONG).unwrap().signature, None);
     assert_eq!(jobs[0].control.ask(3, 1, LONG).unwrap_err().kind, ErrorKind::InvalidArgument);
 }

@@ -340,7 +340,7 @@ impl Net {
     pub(super) fn close(&mut self, rank: u32) {
         self.packets.values_mut().filter(|packet| packet.from == rank).for_each(Packet::read);
         self.end(rank);
-        self.rank(rank).release_all();
+        self.rank(rank).release_registered();
     }
 
     pub(super) fn kill(&mut self, rank: u32) {

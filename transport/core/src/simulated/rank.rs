@@ -109,8 +109,10 @@ impl Rank {
         self.regions.remove(&region.0).expect("a region is released once");
     }
 
-    pub(super) fn release_all(&mut self) {
-        self.regions.clear();
+    /// Its owner is gone. What was registered goes with him; what was allocated stays, as shared memory does: a peer that
+    /// hears only now that the connection is up still opens a window on it.
+    pub(super) fn release_registered(&mut self) {
+        self.regions.retain(|_, place| place.heap.is_some());
     }
 
     pub(super) fn region_len(&self, region: Region) -> Option<usize> {
