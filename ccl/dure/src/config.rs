@@ -91,7 +91,7 @@ settings! {
     /// Slots of an edge: how many messages may be under way.
     "DURE_SLOTS" slots: u32, Count = 4, "4";
     /// Bytes of a slot.
-    "DURE_SLOT_BYTES" slot_bytes: usize, Size = 256 << 10, "256K";
+    "DURE_SLOT_BYTES" slot_bytes: usize, Size = 1 << 20, "1M";
     /// Put buffers that peers of the same host read again and again on huge pages.
     "DURE_HUGE_PAGES" huge_pages: bool, Switch = true, "on, unless the system is set to never use them";
     /// Who moves calls on: the calling thread, or a progress thread.

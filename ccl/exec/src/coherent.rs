@@ -185,7 +185,7 @@ impl Run {
         let Some(staging) = machine.stage()? else {
             return Ok(Begun::Wait(machine.reader_of_staging()));
         };
-        let memory = machine.staging(staging).memory.part(0, len);
+        let memory = machine.staging(staging).memory;
         // The host is done with each tile at once, so that the next may take its place.
         let tile = if is_host && sink.dst.len == 1 { TILE } else { len };
         let mut ticket = 0;
@@ -201,4 +201,4 @@ impl Run {
 
 /// Bytes that are read from a peer's process and reduced in one go: they stay in the nearest caches, and are enough to
 /// make up for what asking the system costs. A multiple of the size of every element.
-const TILE: usize = 64 << 10;
+const TILE: usize = 256 << 10;
