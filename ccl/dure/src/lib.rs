@@ -39,6 +39,7 @@
 #![deny(unsafe_code)]
 
 mod addresses;
+mod alone;
 mod bootstrap;
 mod call;
 mod communicator;

@@ -191,7 +191,7 @@ impl Inner {
             }
         }
         // It has found the difference itself, and is gone. Its news says more than we can, and counts when it comes first.
-        sleep([self.fault().doorbell()].into_iter(), ANSWER);
+        sleep(self.fault().doorbell().into_iter(), ANSWER);
         base(format!(
             "a message from rank {peer} does not belong to this call: the ranks' calls differ"
         ))
@@ -217,7 +217,7 @@ impl Inner {
             dure_exec::Error::Lost { peer, .. } => {
                 // The control plane knows better why, as soon as the news reach us; a peer that ended its communicator
                 // because of somebody else's failure is not to blame.
-                sleep([self.fault().doorbell()].into_iter(), ANSWER);
+                sleep(self.fault().doorbell().into_iter(), ANSWER);
                 let call = self.call_text(sequence);
                 let mut lost = executor_error(error, self.rank);
                 if self.control.as_ref().is_some_and(|control| control.has_left(peer)) {

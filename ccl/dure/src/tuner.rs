@@ -25,7 +25,7 @@ pub(crate) const DEFAULT_LANES: u16 = 2;
 pub(crate) struct Tuner {
     me: Rank,
     world: World,
-    config: Config,
+    config: Arc<Config>,
     /// Plans from a file come before every other choice.
     file: Vec<FilePlan>,
     plans: HashMap<(Collective, String, u16), Arc<Plan>>,
@@ -57,7 +57,7 @@ pub struct Chosen {
 }
 
 impl Tuner {
-    pub(crate) fn new(me: Rank, world: World, config: Config, file: Vec<FilePlan>) -> Self {
+    pub(crate) fn new(me: Rank, world: World, config: Arc<Config>, file: Vec<FilePlan>) -> Self {
         Self {
             me,
             world,

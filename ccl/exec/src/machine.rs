@@ -89,6 +89,7 @@ impl Machine {
     ) -> Self {
         let lanes = usize::from(settings.lanes) + 1;
         let clock = Clock::start();
+        let recorder = if addresses.len() > 1 { Recorder::new } else { Recorder::none };
         Self {
             net,
             settings,
@@ -104,7 +105,7 @@ impl Machine {
             unrung: Vec::new(),
             next_token: 0,
             events: Vec::new(),
-            recorders: (0..lanes).map(|_| Recorder::new(clock)).collect(),
+            recorders: (0..lanes).map(|_| recorder(clock)).collect(),
             segments: Vec::new(),
             operands: Vec::new(),
         }
