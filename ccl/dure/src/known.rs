@@ -67,6 +67,12 @@ impl KnownCalls {
         self.places[place] = Some((key, known));
     }
 
+    /// Memory of the table, and of what it holds, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        let calls = self.places.iter().flatten().map(|(_, known)| known.prepared.bytes());
+        size_of_val(&*self.places) + calls.sum::<usize>()
+    }
+
     /// Whether the place of a call is another one's.
     fn is_taken(&self, key: Key) -> bool {
         self.places[self.place(key)].as_ref().is_some_and(|(its, _)| *its != key)

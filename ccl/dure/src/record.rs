@@ -83,6 +83,11 @@ impl Record {
         }
     }
 
+    /// Memory that it takes besides itself, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of_val(&*self.calls)
+    }
+
     fn call(&self, sequence: u64) -> &Call {
         let mask = self.calls.len() - 1;
         &self.calls[usize::try_from(sequence & mask as u64).expect("the mask is a length")]

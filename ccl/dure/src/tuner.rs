@@ -119,6 +119,11 @@ impl Tuner {
         Ok(id)
     }
 
+    /// Memory of all plans, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.plans.values().map(|plan| plan.bytes()).sum()
+    }
+
     /// Whether a plan from a file is for this collective, these ranks and lanes.
     fn fits(&self, plan: &FilePlan, what: Collective, ragged: bool) -> bool {
         let lanes = plan.world().lanes;

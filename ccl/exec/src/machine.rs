@@ -312,6 +312,12 @@ impl Machine {
         Ok(())
     }
 
+    /// All scratch and staging.
+    pub(crate) fn memory(&self) -> impl Iterator<Item = Memory> {
+        let scratch = self.scratch.iter().flatten().map(|scratch| scratch.memory);
+        scratch.chain(self.staging.iter().map(|staging| staging.memory))
+    }
+
     /// A free staging buffer of a slot's size; `None` when all are in flight.
     pub(crate) fn stage(&mut self) -> Result<Option<usize>, Error> {
         if let Some(index) = self.staging.iter().position(|s| s.free) {

@@ -115,6 +115,18 @@ impl Plan {
     pub fn steps(&self) -> usize {
         self.lanes.iter().map(|lane| lane.steps.len()).sum()
     }
+
+    /// Memory that it takes, in bytes.
+    pub fn bytes(&self) -> usize {
+        let lane = |lane: &LanePlan| {
+            size_of_val(&*lane.steps)
+                + size_of_val(&*lane.lands)
+                + size_of_val(&*lane.stays)
+                + size_of_val(&*lane.answers)
+                + size_of_val(&*lane.peers)
+        };
+        size_of::<Self>() + size_of_val(&*self.lanes) + self.lanes.iter().map(lane).sum::<usize>()
+    }
 }
 
 fn needs_scratch(step: &Step) -> bool {

@@ -54,6 +54,11 @@ impl Recorder {
         }
     }
 
+    /// Memory that it takes, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.events.as_deref().map_or(0, size_of_val)
+    }
+
     /// The events that are still known, the oldest first.
     pub fn events(&self) -> impl Iterator<Item = Event> {
         let rate = self.clock.rate();
