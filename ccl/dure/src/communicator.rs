@@ -42,7 +42,7 @@ pub(crate) struct Inner {
     pub(crate) rank: u32,
     pub(crate) size: u32,
     pub(crate) id: UniqueId,
-    pub(crate) config: Config,
+    pub(crate) config: Arc<Config>,
     pub(crate) members: Arc<[Member]>,
     /// `None` when this rank is alone.
     pub(crate) control: Option<Arc<Control>>,

@@ -148,6 +148,11 @@ impl Engine {
         Some(&self.tuner.decision(self.last?).chosen)
     }
 
+    /// Memory of the plans and of the calls that were made before, in bytes.
+    pub(crate) fn plans(&self) -> usize {
+        self.tuner.bytes() + self.known.bytes()
+    }
+
     /// Number of the last collective that began, and the digest of all collectives so far.
     pub(crate) fn history(&self) -> (u64, u64) {
         (self.sequence, self.chain)

@@ -14,7 +14,8 @@ pub(crate) struct Fault {
     /// True once `first` is set. A separate flag, so that the data path reads one byte.
     raised: AtomicBool,
     first: OnceLock<Error>,
-    bell: EventFd,
+    /// `None` where whoever sleeps looks for itself now and then: a rank without peers waits for its devices only.
+    bell: Option<EventFd>,
 }
 
 impl Fault {
@@ -25,7 +26,12 @@ impl Fault {
     pub(crate) fn new() -> Result<Self> {
         let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
             .map_err(|source| Error::system("eventfd").because(source))?;
-        Ok(Self { raised: AtomicBool::new(false), first: OnceLock::new(), bell })
+        Ok(Self { bell: Some(bell), ..Self::without_bell() })
+    }
+
+    /// No fault yet, and nothing to sleep on.
+    pub(crate) const fn without_bell() -> Self {
+        Self { raised: AtomicBool::new(false), first: OnceLock::new(), bell: None }
     }
 
     /// Whether a fatal error has come.
@@ -54,14 +60,14 @@ impl Fault {
         if first {
             self.raised.store(true, Ordering::Release);
             // An event descriptor that only ever counts to one cannot be full.
-            let _ = self.bell.write(1);
+            let _ = self.bell.as_ref().map(|bell| bell.write(1));
         }
         first
     }
 
     /// Readable from the moment when a fatal error has come, for ever: nobody reads it.
-    pub(crate) fn doorbell(&self) -> BorrowedFd<'_> {
-        self.bell.as_fd()
+    pub(crate) fn doorbell(&self) -> Option<BorrowedFd<'_>> {
+        self.bell.as_ref().map(EventFd::as_fd)
     }
 }
 
@@ -72,8 +78,8 @@ mod tests {
     use super::*;
 
     fn readable(fault: &Fault) -> bool {
-        poll(&mut [PollFd::new(fault.doorbell(), PollFlags::POLLIN)], PollTimeout::ZERO).unwrap()
-            == 1
+        let bell = fault.doorbell().unwrap();
+        poll(&mut [PollFd::new(bell, PollFlags::POLLIN)], PollTimeout::ZERO).unwrap() == 1
     }
 
     #[test]

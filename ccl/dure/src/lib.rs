@@ -39,6 +39,7 @@
 #![deny(unsafe_code)]
 
 mod addresses;
+mod alone;
 mod blame;
 mod bootstrap;
 mod call;
@@ -49,6 +50,7 @@ mod element;
 mod engine;
 mod error;
 mod fault;
+mod footprint;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod known;
@@ -78,6 +80,7 @@ pub use dure_plan::{Collective, Rank};
 pub use crate::call::{Action, RaggedCounts, Request};
 pub use crate::communicator::{Builder, Communicator, Registration};
 pub use crate::element::{Element, ReduceOp, Scalar};
+pub use crate::footprint::{Footprint, PeerFootprint, ProcessFootprint};
 pub use crate::operation::Operation;
 pub use crate::stream::Stream;
 pub use crate::ticket::{Buffer, Ticket};

@@ -12,6 +12,7 @@ use dure_plan::{FilePlan, Rank, World, verify};
 use dure_transport::{Card, Fabric, Peer, Transport};
 
 use crate::addresses;
+use crate::alone::Alone;
 use crate::bootstrap::wire::Member;
 use crate::communicator::Inner;
 use crate::config::Config;
@@ -50,33 +51,28 @@ pub(crate) struct Plan {
 /// Meets the other ranks and makes this rank's part of the communicator.
 pub(crate) fn assemble(plan: Plan) -> Result<Inner> {
     let Plan { id, rank, size, config, devices, deadline } = plan;
-    let settings = settings(&config)?;
+    let mut settings = settings(&config)?;
+    if size == 1 {
+        // There is nothing to overlap, and each lane has a flight record.
+        settings.lanes = 1;
+    }
     let file = config.plan_file.as_deref().map_or(Ok(Vec::new()), plans)?;
-    let (control, members, subs): (_, Arc<[Member]>, _) = if size == 1 {
-        let subs = vec![pool(&id, rank, &config)?];
-        (None, Arc::new([myself(&subs)?]), subs)
+    let (control, members, net): (_, Arc<[Member]>, Box<dyn Transport>) = if size == 1 {
+        (None, Arc::new([myself()?]), Box::new(Alone::default()))
     } else {
-        let subs = transports(&id, rank, &config)?;
-        let offer = Fabric::address_of(&subs).0.into();
-        let joined = control::join(&id, (rank, size), &config, offer, deadline)?;
-        (Some(joined.control), joined.members, subs)
+        let (joined, fabric) = meet(&id, (rank, size), &config, deadline)?;
+        (Some(joined.control), joined.members, Box::new(fabric))
     };
-    let route = members
-        .iter()
-        .map(|member| route(&subs, &members[rank as usize], member))
-        .collect::<Result<Vec<_>>>()?;
-    report(rank, &members, &subs, &route);
-    let (subs, route) = used(subs, &route, rank);
     let addresses: Box<[Card]> =
         members.iter().map(|member| Card(member.offer.clone().into())).collect();
-    let fabric = Fabric::new(subs, &route).map_err(|e| transport_error("fabric", e))?;
     let world = World { ranks: size, host_of: hosts(&members), lanes: settings.lanes };
     let shared = match &control {
         Some(control) => Arc::clone(control.shared()),
-        None => Arc::new(Shared::new(rank)?),
+        None => Arc::new(Shared::alone(rank)),
     };
-    let executor = Executor::new(Box::new(fabric), addresses, settings, queues(&devices)?);
-    let tuner = Tuner::new(Rank(rank), world, config.clone(), file);
+    let config = Arc::new(config);
+    let executor = Executor::new(net, addresses, settings, queues(&devices)?);
+    let tuner = Tuner::new(Rank(rank), world, Arc::clone(&config), file);
     let engine = Engine::new((Rank(rank), size), executor, tuner, queues(&devices)?);
     // Namespaces of one machine share its cores.
     let here = members[rank as usize].host.boot;
@@ -96,6 +92,26 @@ pub(crate) fn assemble(plan: Plan) -> Result<Inner> {
         patience: Patience::new(neighbours > cores),
         children: AtomicU32::new(0),
     })
+}
+
+/// Meets the other ranks, and opens the transports that lead to them.
+fn meet(
+    id: &UniqueId,
+    (rank, size): (u32, u32),
+    config: &Config,
+    deadline: Instant,
+) -> Result<(control::Joined, Fabric)> {
+    let subs = transports(id, rank, config)?;
+    let offer = Fabric::address_of(&subs).0.into();
+    let joined = control::join(id, (rank, size), config, offer, deadline)?;
+    let members = &joined.members;
+    let me = &members[rank as usize];
+    let route =
+        members.iter().map(|member| route(&subs, me, member)).collect::<Result<Vec<_>>>()?;
+    report(rank, members, &subs, &route);
+    let (subs, route) = used(subs, &route, rank);
+    let fabric = Fabric::new(subs, &route).map_err(|e| transport_error("fabric", e))?;
+    Ok((joined, fabric))
 }
 
 fn settings(config: &Config) -> Result<Settings> {
@@ -199,7 +215,7 @@ fn data_id(id: &UniqueId, rank: u32) -> [u8; 16] {
 }
 
 /// The only member of a communicator of one rank.
-fn myself(subs: &[Box<dyn Transport>]) -> Result<Member> {
+fn myself() -> Result<Member> {
     Ok(Member {
         rank: 0,
         host: addresses::host_id()?,
@@ -207,7 +223,7 @@ fn myself(subs: &[Box<dyn Transport>]) -> Result<Member> {
         pid: std::process::id(),
         port: 0,
         addresses: Vec::new(),
-        offer: Fabric::address_of(subs).0.into(),
+        offer: Vec::new(),
     })
 }
 
@@ -230,7 +246,7 @@ fn route(subs: &[Box<dyn Transport>], me: &Member, member: &Member) -> Result<us
 /// route to the rank itself may lead anywhere.
 fn used<T>(subs: Vec<T>, route: &[usize], me: u32) -> (Vec<T>, Vec<usize>) {
     let others = || (0..).zip(route).filter(|(rank, _)| *rank != me).map(|(_, sub)| *sub);
-    let kept = |sub: usize| route.len() == 1 || others().any(|used| used == sub);
+    let kept = |sub: usize| others().any(|used| used == sub);
     let place = |sub: usize| (0..sub).filter(|before| kept(*before)).count();
     let places = route.iter().map(|sub| if kept(*sub) { place(*sub) } else { 0 }).collect();
     let subs = subs.into_iter().enumerate().filter(|(sub, _)| kept(*sub));
@@ -290,6 +306,5 @@ mod tests {
         assert_eq!(used(both(), &[0, 0, 0], 1), (vec!["pool"], vec![0, 0, 0]));
         assert_eq!(used(both(), &[1, 0, 1], 1), (vec!["tcp"], vec![0, 0, 0]));
         assert_eq!(used(both(), &[0, 0, 1], 1), (both(), vec![0, 0, 1]));
-        assert_eq!(used(vec!["pool"], &[0], 0), (vec!["pool"], vec![0]));
     }
 }

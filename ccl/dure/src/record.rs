@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bootstrap::wire::Failure;
 
-/// Calls that are remembered.
+/// Calls that are remembered. A power of two, so that the place is a mask.
 pub(crate) const REMEMBERED: u64 = PLACES as u64;
 const PLACES: usize = 64;
 
@@ -59,7 +59,7 @@ struct Call {
 /// The calls of one rank of one communicator. One thread at a time publishes; any thread reads.
 #[derive(Debug)]
 pub(crate) struct Record {
-    calls: [Call; PLACES],
+    calls: Box<[Call]>,
     begun: AtomicU64,
     ended: AtomicU64,
     left: AtomicBool,
@@ -69,8 +69,17 @@ pub(crate) struct Record {
 impl Record {
     /// No call yet.
     pub(crate) fn new() -> Self {
+        Self::of(PLACES)
+    }
+
+    /// For a rank without peers: nobody asks it.
+    pub(crate) fn unasked() -> Self {
+        Self::of(1)
+    }
+
+    fn of(places: usize) -> Self {
         Self {
-            calls: std::array::from_fn(|_| Call::default()),
+            calls: (0..places).map(|_| Call::default()).collect(),
             begun: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             left: AtomicBool::new(false),
@@ -78,9 +87,14 @@ impl Record {
         }
     }
 
+    /// Memory that it takes besides itself, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of_val(&*self.calls)
+    }
+
     fn call(&self, sequence: u64) -> &Call {
-        let index = usize::try_from(sequence % REMEMBERED).expect("the remainder is small");
-        &self.calls[index]
+        let mask = self.calls.len() - 1;
+        &self.calls[usize::try_from(sequence & mask as u64).expect("the mask is a length")]
     }
 
     /// A call begins. Sequence numbers start at 1 and go up.

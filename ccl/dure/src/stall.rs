@@ -168,7 +168,7 @@ impl Inner {
             if says || is_late || self.fault().is_raised() || Instant::now() >= until {
                 return Some(answer);
             }
-            sleep([self.fault().doorbell()].into_iter(), AGAIN);
+            sleep(self.fault().doorbell().into_iter(), AGAIN);
         }
     }
 
@@ -204,7 +204,7 @@ impl Inner {
             }
         }
         // It has found the difference itself, and is gone. Its news says more than we can, and counts when it comes first.
-        sleep([self.fault().doorbell()].into_iter(), ANSWER);
+        sleep(self.fault().doorbell().into_iter(), ANSWER);
         base(format!(
             "a message from rank {peer} does not belong to this call: the ranks' calls differ"
         ))
@@ -230,7 +230,7 @@ impl Inner {
             dure_exec::Error::Lost { peer, .. } => {
                 // The control plane knows better why, as soon as the news reach us; a peer that ended its communicator
                 // because of somebody else's failure is not to blame.
-                sleep([self.fault().doorbell()].into_iter(), ANSWER);
+                sleep(self.fault().doorbell().into_iter(), ANSWER);
                 match self.failure_of(peer) {
                     Some(failure) => failure.told(peer, self.rank),
                     None => self.loss(peer, sequence, error),

@@ -17,7 +17,7 @@ impl Communicator {
     /// # Errors
     /// As [`crate::Builder::connect`]; the first fatal error of this communicator.
     pub fn split(&self, color: Option<u32>, key: i32) -> Result<Option<Self>> {
-        self.split_with(color, key, self.inner.config.clone())
+        self.split_with(color, key, Config::clone(&self.inner.config))
     }
 
     /// As [`Communicator::split`], with other settings.
@@ -58,7 +58,7 @@ impl Communicator {
         let child = self.inner.next_child();
         self.health()?;
         let ranks: Vec<u32> = (0..self.size()).collect();
-        self.child(&ranks, &format!("duplicate {child}"), self.inner.config.clone())
+        self.child(&ranks, &format!("duplicate {child}"), Config::clone(&self.inner.config))
     }
 
     /// A communicator of all ranks but some. The ranks that stay call it, with the same exclusions; it works after a
@@ -79,7 +79,11 @@ impl Communicator {
         }
         let child = self.inner.next_child();
         let ranks: Vec<u32> = (0..self.size()).filter(|rank| !excluded.contains(rank)).collect();
-        self.child(&ranks, &format!("shrink {child} to {ranks:?}"), self.inner.config.clone())
+        self.child(
+            &ranks,
+            &format!("shrink {child} to {ranks:?}"),
+            Config::clone(&self.inner.config),
+        )
     }
 
     /// The communicator of `ranks`, which all call this with the same `label`. They meet at the process of the first.

@@ -25,7 +25,7 @@ pub(crate) const DEFAULT_LANES: u16 = 2;
 pub(crate) struct Tuner {
     me: Rank,
     world: World,
-    config: Config,
+    config: Arc<Config>,
     /// Plans from a file come before every other choice.
     file: Vec<FilePlan>,
     plans: HashMap<(Collective, String, u16), Arc<Plan>>,
@@ -57,7 +57,7 @@ pub struct Chosen {
 }
 
 impl Tuner {
-    pub(crate) fn new(me: Rank, world: World, config: Config, file: Vec<FilePlan>) -> Self {
+    pub(crate) fn new(me: Rank, world: World, config: Arc<Config>, file: Vec<FilePlan>) -> Self {
         Self {
             me,
             world,
@@ -117,6 +117,11 @@ impl Tuner {
         self.decisions.push(Decision { plan, chosen });
         self.by_call.insert((what, class, ragged), id);
         Ok(id)
+    }
+
+    /// Memory of all plans, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.plans.values().map(|plan| plan.bytes()).sum()
     }
 
     /// Whether a plan from a file is for this collective, these ranks and lanes.

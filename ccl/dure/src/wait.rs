@@ -181,7 +181,7 @@ impl Inner {
         // SAFETY: the engine, and with it the transport and its doorbell, lives as long as `self`.
         #[allow(unsafe_code, reason = "a descriptor of the transport, borrowed while we sleep")]
         let doorbell = transport.doorbell().map(|fd| unsafe { BorrowedFd::borrow_raw(fd) });
-        Some(doorbell.into_iter().chain([self.fault().doorbell()]).collect())
+        Some(doorbell.into_iter().chain(self.fault().doorbell()).collect())
     }
 }
 

@@ -76,6 +76,17 @@ pub struct Layouts {
     pub ragged: bool,
 }
 
+impl Layouts {
+    /// Memory of the lists of blocks, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        let list = |layout: &Layout| match layout {
+            Layout::Even { .. } => 0,
+            Layout::Ragged(ranges) => size_of_val(&**ranges),
+        };
+        list(&self.input) + list(&self.output) + list(&self.whole)
+    }
+}
+
 /// The byte ranges of every chunk in every pass, for one lane of one call.
 #[derive(Clone, Debug)]
 pub struct Geometry {

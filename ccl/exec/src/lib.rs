@@ -126,8 +126,9 @@ pub struct Executor {
     lanes: Vec<VecDeque<Run>>,
     to: HashMap<u32, VecDeque<Run>>,
     from: HashMap<u32, VecDeque<Run>>,
-    /// Regions that the user registered.
+    /// Regions that the user registered, and those that were allocated for the user.
     registered: Vec<(Memory, Region)>,
+    allocated: Vec<Region>,
     /// Regions that end when the executor is idle.
     passing: Vec<Region>,
     /// Whether some peer is reached by a transport that registers any memory at no cost.
@@ -183,6 +184,7 @@ impl Executor {
             to: HashMap::new(),
             from: HashMap::new(),
             registered: Vec::new(),
+            allocated: Vec::new(),
             passing: Vec::new(),
             registers_all,
             next_run: 0,
@@ -341,6 +343,7 @@ impl Executor {
     /// Ends a registration.
     pub fn deregister(&mut self, region: Region) {
         self.registered.retain(|(_, r)| *r != region);
+        self.allocated.retain(|r| *r != region);
         self.machine.net.release(region);
     }
 
@@ -356,6 +359,7 @@ impl Executor {
             .alloc(len)
             .map_err(|source| Error::NoMemory { what: "memory that the user asked for", source })?;
         self.registered.push((memory, region));
+        self.allocated.push(region);
         Ok((region, memory))
     }
 
@@ -432,6 +436,23 @@ impl Executor {
             Some(Waiting { digest, lane, pass, at, step, peer: run.waits_for })
         });
         self.short.iter().map(ShortRun::waiting).chain(runs)
+    }
+
+    /// The peers that it is connected to, and the memory of each that the peer writes: its slots, grants and mails.
+    pub fn inboxes(&self) -> impl Iterator<Item = (Rank, Memory)> {
+        let links = (0..).zip(&self.machine.links);
+        links.filter_map(|(peer, link)| Some((Rank(peer), link.as_ref()?.inbox())))
+    }
+
+    /// The scratch of the lanes, and what is sent from where it is copied to before.
+    pub fn scratch(&self) -> impl Iterator<Item = Memory> {
+        self.machine.memory()
+    }
+
+    /// What [`Executor::alloc`] gave that was not deregistered.
+    pub fn allocated(&self) -> impl Iterator<Item = Memory> {
+        let held = |(_, region): &&(Memory, Region)| self.allocated.contains(region);
+        self.registered.iter().filter(held).map(|(memory, _)| *memory)
     }
 
     /// The flight recorders, lane by lane; the last is that of messages.

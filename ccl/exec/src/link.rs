@@ -327,6 +327,11 @@ impl Link {
         self.coherent
     }
 
+    /// The memory that the peer writes.
+    pub(crate) fn inbox(&self) -> Memory {
+        self.inbox.1
+    }
+
     /// Whether the peer has said that it can read this process's memory.
     #[allow(unsafe_code, reason = "reads what the peer has written")]
     pub(crate) fn is_read(&self) -> bool {

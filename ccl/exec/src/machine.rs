@@ -95,6 +95,7 @@ impl Machine {
     ) -> Self {
         let lanes = usize::from(settings.lanes) + 1;
         let clock = Clock::start();
+        let recorder = if addresses.len() > 1 { Recorder::new } else { Recorder::none };
         Self {
             net,
             settings,
@@ -111,7 +112,7 @@ impl Machine {
             unrung: Vec::new(),
             next_token: 0,
             events: Vec::new(),
-            recorders: (0..lanes).map(|_| Recorder::new(clock)).collect(),
+            recorders: (0..lanes).map(|_| recorder(clock)).collect(),
             segments: Vec::new(),
             operands: Vec::new(),
         }
@@ -328,6 +329,12 @@ impl Machine {
             .map_err(|source| Error::NoMemory { what: "the scratch of a lane", source })?;
         self.scratch[lane] = Some(Scratch { region, memory });
         Ok(())
+    }
+
+    /// All scratch and staging.
+    pub(crate) fn memory(&self) -> impl Iterator<Item = Memory> {
+        let scratch = self.scratch.iter().flatten().map(|scratch| scratch.memory);
+        scratch.chain(self.staging.iter().map(|staging| staging.memory))
     }
 
     /// A free staging buffer of a slot's size; `None` when all are in flight.

@@ -66,9 +66,14 @@ pub(crate) struct PeerUse {
 impl Plan {
     /// The steps of rank `me`.
     pub fn collect(what: Collective, world: &World, by: &dyn Algorithm, me: Rank) -> Self {
-        let shape = by.shape(what, world);
+        let mut shape = by.shape(what, world);
         let landing = Landing { what, world, by, parts: shape.parts };
-        let lanes = (0..world.lanes).map(|lane| LanePlan::collect(&landing, me, lane)).collect();
+        let lanes: Box<[LanePlan]> =
+            (0..world.lanes).map(|lane| LanePlan::collect(&landing, me, lane)).collect();
+        // The shape is that of the rank that needs most.
+        if !lanes.iter().flat_map(|lane| &lane.steps).any(needs_scratch) {
+            shape.scratch = 0;
+        }
         Self { shape, lanes }
     }
 
@@ -109,6 +114,29 @@ impl Plan {
     /// Steps on all lanes.
     pub fn steps(&self) -> usize {
         self.lanes.iter().map(|lane| lane.steps.len()).sum()
+    }
+
+    /// Memory that it takes, in bytes.
+    pub fn bytes(&self) -> usize {
+        let lane = |lane: &LanePlan| {
+            size_of_val(&*lane.steps)
+                + size_of_val(&*lane.lands)
+                + size_of_val(&*lane.stays)
+                + size_of_val(&*lane.answers)
+                + size_of_val(&*lane.peers)
+        };
+        size_of::<Self>() + size_of_val(&*self.lanes) + self.lanes.iter().map(lane).sum::<usize>()
+    }
+}
+
+fn needs_scratch(step: &Step) -> bool {
+    let is_scratch = |chunks: &Chunks| chunks.buf == Buf::Scratch;
+    match step {
+        Step::Send { src, .. } => is_scratch(src),
+        Step::Recv { dst, .. } => is_scratch(dst),
+        Step::RecvReduce { with, dst, .. } => is_scratch(with) || is_scratch(dst),
+        Step::Copy { src, dst } => is_scratch(src) || is_scratch(dst),
+        Step::Reduce { .. } => true,
     }
 }
 
@@ -260,5 +288,21 @@ fn note(found: &mut HashMap<u32, Option<Vec<u32>>>, from: Rank, chunk: Option<u3
     match (chunks.as_mut(), chunk) {
         (Some(list), Some(chunk)) => list.push(chunk),
         _ => *chunks = None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dure_plan::algorithms;
+
+    use super::*;
+
+    #[test]
+    fn only_ranks_that_use_scratch_have_some() {
+        let by = algorithms().iter().find(|by| by.name() == "chain").unwrap();
+        let what = Collective::Reduce { root: Rank(0) };
+        let scratch = |me| Plan::collect(what, &World::flat(3), *by, Rank(me)).shape.scratch;
+        // The sum is formed at rank 1 on its way from rank 2 to the output of rank 0.
+        assert_eq!([0, 1, 2].map(scratch), [0, 1, 0]);
     }
 }

@@ -46,4 +46,14 @@ impl Prepared {
         };
         Ok(Self { plan, lanes, short, dtype, combine })
     }
+
+    /// Memory that it takes besides its plan's, in bytes.
+    pub fn bytes(&self) -> usize {
+        let short = self.short.as_deref().map_or(0, |steps| {
+            size_of_val(steps) + steps.iter().map(Short::operands).sum::<usize>()
+        });
+        // The lanes share their layouts.
+        let layouts = self.lanes.first().map_or(0, |lane| lane.layouts().bytes());
+        size_of::<Self>() + size_of_val(&*self.lanes) + layouts + short
+    }
 }

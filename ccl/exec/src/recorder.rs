@@ -32,27 +32,42 @@ impl Event {
 pub struct Recorder {
     clock: Clock,
     next: usize,
-    /// In place of nanoseconds they hold ticks.
-    events: Box<[Event; EVENTS]>,
+    /// In place of nanoseconds they hold ticks. `None` for a rank without peers, whose calls wait for nobody.
+    events: Option<Box<[Event; EVENTS]>>,
 }
 
 impl Recorder {
     pub(crate) fn new(clock: Clock) -> Self {
-        Self { clock, next: 0, events: Box::new([Event::default(); EVENTS]) }
+        Self { events: Some(Box::new([Event::default(); EVENTS])), ..Self::none(clock) }
+    }
+
+    /// Keeps nothing.
+    pub(crate) fn none(clock: Clock) -> Self {
+        Self { clock, next: 0, events: None }
     }
 
     #[inline]
     pub(crate) fn record(&mut self, event: Event) {
-        self.events[self.next % EVENTS] = Event { nanos: clock::ticks(), ..event };
-        self.next += 1;
+        if let Some(events) = &mut self.events {
+            events[self.next % EVENTS] = Event { nanos: clock::ticks(), ..event };
+            self.next += 1;
+        }
+    }
+
+    /// Memory that it takes, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.events.as_deref().map_or(0, size_of_val)
     }
 
     /// The events that are still known, the oldest first.
     pub fn events(&self) -> impl Iterator<Item = Event> {
         let rate = self.clock.rate();
-        (self.next.saturating_sub(EVENTS)..self.next).map(move |i| {
-            let event = self.events[i % EVENTS];
-            Event { nanos: self.clock.nanos(event.nanos, rate), ..event }
+        let known = self.next.saturating_sub(EVENTS)..self.next;
+        self.events.iter().flat_map(move |events| {
+            known.clone().map(move |i| {
+                let event = events[i % EVENTS];
+                Event { nanos: self.clock.nanos(event.nanos, rate), ..event }
+            })
         })
     }
 }

@@ -48,6 +48,11 @@ impl Short {
         steps.iter().map(|step| Self::of(step, geometry, longest)).collect()
     }
 
+    /// Memory of the list of its operands, in bytes.
+    pub(crate) fn operands(&self) -> usize {
+        if let Self::Reduce { srcs, .. } = self { size_of_val(&**srcs) } else { 0 }
+    }
+
     fn of(step: &Step, geometry: &Geometry, longest: u32) -> Option<Self> {
         let piece = |chunks: Chunks| {
             let mut segments = Vec::new();

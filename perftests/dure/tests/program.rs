@@ -116,6 +116,30 @@ fn the_table_has_nccl_tests_lines() {
     assert_eq!(table.lines().filter(|line| !line.starts_with('#')).count(), 2);
 }
 
+#[test]
+fn memory_is_told_by_communicator_and_by_peer() {
+    for (transport, ranks) in [("pool", 3), ("tcp", 2)] {
+        let line =
+            format!("all-reduce --local {ranks} --transport {transport} -b 8 -e 8 -n 2 --memory");
+        let memory = &perf(&line)["memory"];
+        let all = memory["ranks"].as_array().unwrap();
+        assert_eq!(all.len(), ranks);
+        let number = |value: &Value| value.as_u64().unwrap();
+        let sum: u64 = all.iter().map(|rank| number(&rank["total"])).sum();
+        assert_eq!(number(&memory["communicator"]["sum"]), sum);
+        for peer in all.iter().flat_map(|rank| rank["peers"].as_array().unwrap()) {
+            assert!(number(&peer["slots"]) > 0 && peer["transport"] == transport, "{peer}");
+        }
+        assert!(number(&memory["connected_peer"][transport]["max"]) > 0);
+        let output = run(&format!("perf {line} --timeout 60s"));
+        let table = text(&output.stdout);
+        assert!(table.contains(&format!("# A connected peer, by {transport}")), "{table}");
+    }
+    assert!(perf("all-reduce -b 8 -e 8 -n 2").get("memory").is_none());
+    let alone = &perf("all-reduce -b 8 -e 8 -n 2 --memory")["memory"];
+    assert_eq!(alone["ranks"][0]["peers"].as_array().unwrap().len(), 0);
+}
+
 /// The ranks find themselves in the environment, as a launcher leaves it.
 #[test]
 fn nobody_is_left_when_a_rank_dies() {

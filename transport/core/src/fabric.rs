@@ -35,6 +35,7 @@ pub struct Fabric {
     /// By number; `None` where a number is free.
     regions: Vec<Option<Parts>>,
     imports: Vec<Option<(usize, RemoteRegion)>>,
+    /// What several doorbells are one by.
     doorbells: Option<Doorbells>,
     /// Spans of a put as its sub-transport knows them; kept so that a put allocates nothing.
     spans: Vec<Span>,
@@ -78,8 +79,9 @@ impl Fabric {
             .find_map(refuses)
             .unwrap_or_else(|| route.first().copied().unwrap_or(0));
         let doorbells: Option<Vec<RawFd>> = subs.iter().map(|sub| sub.doorbell()).collect();
+        let several = doorbells.filter(|all| all.len() > 1);
         // SAFETY: the fabric owns the transports, which own their doorbells, and drops them together with the union.
-        let doorbells = doorbells.map(|all| unsafe { Doorbells::new(&all) }).transpose()?;
+        let doorbells = several.map(|all| unsafe { Doorbells::new(&all) }).transpose()?;
         let (regions, imports, spans) = (Vec::new(), Vec::new(), Vec::new());
         Ok(Self { subs, route: route.into(), allocator, regions, imports, doorbells, spans })
     }
@@ -317,7 +319,10 @@ impl Transport for Fabric {
     }
 
     fn doorbell(&self) -> Option<RawFd> {
-        self.doorbells.as_ref().map(Doorbells::doorbell)
+        match &self.subs[..] {
+            [only] => only.doorbell(),
+            _ => self.doorbells.as_ref().map(Doorbells::doorbell),
+        }
     }
 
     fn arm(&mut self) -> bool {

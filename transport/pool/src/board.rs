@@ -9,6 +9,7 @@
 //! A line is a counter, a bell, or the stamp of a region. Each has a cache line of its own, because each is written by
 //! another agent. The words are only ever accessed as atomics: no region overlaps the board.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use dure_transport::{Error, Result};
@@ -39,17 +40,21 @@ const LINE: u64 = 128;
 /// A line of somebody's board.
 pub(crate) type Line = u32;
 
+/// Lines of a page.
+pub(crate) const LINES_OF_PAGE: Line = 32;
+const _: () = assert!(PAGE == LINE * 32, "a page is full of lines");
+
 /// A mapped segment, seen through its layout.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Board {
-    map: Map,
+    map: Arc<Map>,
     lines: Line,
 }
 
 impl Board {
     /// Writes the header of a new segment.
     pub(crate) fn new(map: Map, lines: Line, sample: &Sample) -> Self {
-        let board = Self { map, lines };
+        let board = Self { map: Arc::new(map), lines };
         let header = [
             (AT_VERSION, VERSION),
             (AT_LENGTH, board.map.len()),
@@ -69,7 +74,7 @@ impl Board {
         if map.len() < smallest {
             return Err(Error::Protocol { what: "a segment shorter than its header" });
         }
-        let board = Self { map, lines: 0 };
+        let board = Self { map: Arc::new(map), lines: 0 };
         // Each word is read once: the peer may change it between two reads.
         if observe(board.word(AT_MAGIC)) != MAGIC || observe(board.word(AT_VERSION)) != VERSION {
             return Err(Error::Protocol { what: "a segment of another version, or none" });
@@ -87,6 +92,11 @@ impl Board {
     /// Where its owner says that its private memory holds a number, and that number.
     pub(crate) fn sample(&self) -> (u64, u64) {
         (observe(self.word(AT_SAMPLE)), observe(self.word(AT_NUMBER)))
+    }
+
+    /// Whether both are of the same segment.
+    pub(crate) fn is_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.map, &other.map)
     }
 
     /// The mapping.

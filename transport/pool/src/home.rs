@@ -1,25 +1,20 @@
-//! What a rank owns: its segment, where peers find it, and what it sleeps on.
+//! What a rank owns: its part of the segment, where peers find it, and what it sleeps on.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use dure_transport::proof::Key;
-use dure_transport::{Error, Peer, Result};
+use dure_transport::{Peer, Result};
 
-use crate::board::{Board, Line, heap_start};
+use crate::Options;
+use crate::board::{Board, LINES_OF_PAGE, Line};
 use crate::doorbell::Doorbell;
-use crate::foreign::Sample;
-use crate::map::File;
+use crate::heap::Heap;
+use crate::link::Tie;
 use crate::signal::publish;
+use crate::site::{Estate, Range, Site};
 use crate::socket::Name;
-use crate::{NAME, Options};
-
-/// Lines of a board: 8 MiB of addresses, of which the pages that are used exist. A communicator of a hundred ranks on
-/// one host with sixteen lanes uses a few thousand.
-const LINES: Line = 1 << 16;
-
-/// The least heap that is worth a segment, in bytes.
-const LEAST_HEAP: u64 = 1 << 20;
 
 #[derive(Debug)]
 pub(crate) struct Home {
@@ -28,35 +23,36 @@ pub(crate) struct Home {
     pub(crate) name: Name,
     pub(crate) board: Board,
     pub(crate) doorbell: Doorbell,
-    file: File,
-    /// What peers try to read; its address is in the header of the segment.
-    _sample: Sample,
-    /// Lines from here on were never used.
-    fresh: Line,
+    pub(crate) site: Arc<Site>,
+    /// What was taken of the segment.
+    ranges: Vec<Range>,
+    /// What is free of the ranges of the heap.
+    heap: Heap,
+    /// Lines that were never used, of the page of lines that was taken last.
+    fresh: std::ops::Range<Line>,
     /// Lines of stamps whose regions have ended, and what they hold now.
     stamps: Vec<(Line, u64)>,
 }
 
 impl Home {
-    pub(crate) fn new(options: Options) -> Result<Self> {
-        let (file, map) = File::create(options.capacity, heap_start(LINES) + LEAST_HEAP)?;
-        let sample = Sample::new()?;
+    pub(crate) fn new(site: Arc<Site>, options: Options) -> Result<Self> {
         Ok(Self {
             me: options.rank,
             key: options.key,
             name: Name::random()?,
-            board: Board::new(map, LINES, &sample),
+            board: site.board.clone(),
             doorbell: Doorbell::new()?,
-            file,
-            _sample: sample,
-            fresh: 0,
+            site,
+            ranges: Vec::new(),
+            heap: Heap::new(0, 0),
+            fresh: 0..0,
             stamps: Vec::new(),
         })
     }
 
     /// The descriptor of the segment.
     pub(crate) fn segment(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
+        self.site.segment()
     }
 
     /// The word of a line that was taken here.
@@ -64,19 +60,37 @@ impl Home {
         self.board.line(line).expect("own lines are on the own board")
     }
 
+    /// Takes room for `len` bytes, zeroed.
+    pub(crate) fn take(&mut self, len: u64) -> Option<u64> {
+        if let Some(at) = self.heap.take(len) {
+            return Some(at);
+        }
+        let range = self.site.take(len)?;
+        self.ranges.push(range);
+        self.heap.give(range.at, range.len);
+        self.heap.take(len)
+    }
+
+    /// Gives back what `take` returned for `len` bytes, zeroed: for this rank's next use only.
+    pub(crate) fn give(&mut self, at: u64, len: u64) {
+        self.heap.give(at, len);
+    }
+
     /// Makes bytes of the heap zero, and gives their pages back.
     pub(crate) fn discard(&self, at: u64, len: u64) {
-        self.file.discard(self.board.map(), at, len);
+        self.site.discard(at, len);
     }
 
     /// A line at 0 that nobody has used: peers remember what they counted on a line, so that a counter's or a bell's is
-    /// never used again.
+    /// never used again before those peers are gone.
     pub(crate) fn fresh_line(&mut self, what: &str) -> Result<Line> {
-        if self.fresh == self.board.lines() {
-            return Err(Error::Exhausted { transport: NAME, what: what.to_owned() });
+        if let Some(line) = self.fresh.next() {
+            return Ok(line);
         }
-        self.fresh += 1;
-        Ok(self.fresh - 1)
+        let (first, range) = self.site.take_lines(what)?;
+        self.ranges.push(range);
+        self.fresh = first + 1..first + LINES_OF_PAGE;
+        Ok(first)
     }
 
     /// A line for the stamp of a region, and the stamp: no key that was ever given out names both.
@@ -91,5 +105,11 @@ impl Home {
     pub(crate) fn end_stamp(&mut self, line: Line, stamp: u64) {
         publish(self.own_line(line), stamp + 1);
         self.stamps.push((line, stamp + 1));
+    }
+
+    /// Leaves everything to the segment, which waits for the end of those peers.
+    pub(crate) fn leave(&mut self, peers: Vec<Tie>) {
+        let ranges = std::mem::take(&mut self.ranges);
+        self.site.inherit(Estate { ranges, peers });
     }
 }

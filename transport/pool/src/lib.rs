@@ -1,8 +1,8 @@
 //! The shared-memory transport: put is a copy, signal is a store.
 //!
-//! Each rank of a communicator owns one segment: an anonymous file (memfd) that is sealed in size, and that its peers
-//! on the same host map too. Nothing is named in `/dev/shm` or elsewhere, so nothing is left behind and no limit of a
-//! container's `/dev/shm` applies.
+//! Each process owns one segment: an anonymous file (memfd) that is sealed in size, and that its peers on the same host
+//! map too, once. All pools of the process, one a communicator and rank, have their parts of it. Nothing is named in
+//! `/dev/shm` or elsewhere, so nothing is left behind and no limit of a container's `/dev/shm` applies.
 //!
 //! ```text
 //!   rank 0                              rank 1
@@ -40,6 +40,7 @@ mod lobby;
 mod map;
 mod region;
 mod signal;
+mod site;
 mod socket;
 mod sync;
 #[cfg(test)]
@@ -47,6 +48,7 @@ mod sync;
 mod tests;
 
 use std::os::fd::RawFd;
+use std::sync::Arc;
 
 use dure_device::Memory;
 use dure_transport::proof::Key as JobKey;
@@ -59,11 +61,12 @@ use nix::errno::Errno;
 use crate::board::Line;
 use crate::doorbell::Source;
 use crate::foreign::Process;
-use crate::heap::{Heap, footprint};
+use crate::heap::footprint;
 use crate::home::Home;
-use crate::link::{Link, Remote};
+use crate::link::{Link, Remote, Tie};
 use crate::lobby::{Greeting, Lobby};
 use crate::region::{Import, Key, Own, Table, slot, wide};
+use crate::site::Site;
 use crate::socket::Name;
 
 /// Name of the transport.
@@ -80,19 +83,37 @@ pub struct Options {
     pub rank: Peer,
     /// The key that peers must know.
     pub key: JobKey,
-    /// Size of the segment in bytes, which bounds all regions together. It is not used up: pages exist when they are
-    /// touched. `None` is the memory of the machine, at most 16 GiB. A smaller one is made where the system
-    /// refuses this one.
+    /// `None`: the part that is needed of the segment that the pools of this process share, 64 GiB of addresses, or less
+    /// where the system refuses so much. Otherwise this pool has a segment of its own, of so many bytes, which bounds its
+    /// regions together. No size is used up: pages exist when they are touched.
     pub capacity: Option<u64>,
     /// Whether memory that peers read often may be put on huge pages.
     pub huge_pages: bool,
+}
+
+/// What the pools of this process share.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Usage {
+    /// Memory of the process's segment, in bytes, of all its pools together.
+    pub segment: u64,
+    /// Addresses that the segment takes, in bytes. They cost nothing by themselves.
+    pub reserved: u64,
+    /// Other processes whose segments are mapped here.
+    pub neighbours: usize,
+    /// Addresses that those take, in bytes; their memory is those processes'.
+    pub neighbours_reserved: u64,
+}
+
+/// What the pools of this process share now. All zero when there is no pool.
+pub fn usage() -> Usage {
+    site::usage()
 }
 
 /// The shared-memory transport of one rank. What it allocates, and the windows it gives, end with it.
 #[derive(Debug)]
 pub struct Pool {
     home: Home,
-    heap: Heap,
     regions: Table<Own>,
     imports: Table<Import>,
     lobby: Lobby,
@@ -115,16 +136,23 @@ struct Counter {
 }
 
 impl Pool {
-    /// Makes the segment of a rank, and listens for its peers.
+    /// Has a part of a segment for a rank, and listens for its peers.
     ///
     /// # Errors
     /// [`Error::System`] when the system refuses a segment or a socket.
     pub fn open(options: Options) -> Result<Self> {
+        let site = match options.capacity {
+            None => Site::shared()?,
+            Some(_) => Site::new(options.capacity)?,
+        };
+        Self::at(site, options)
+    }
+
+    fn at(site: Arc<Site>, options: Options) -> Result<Self> {
         let huge_pages = options.huge_pages && huge::are_allowed();
-        let home = Home::new(options)?;
+        let home = Home::new(site, options)?;
         let lobby = Lobby::open(&home)?;
         Ok(Self {
-            heap: Heap::new(home.board.heap(), home.board.map().len()),
             home,
             regions: Table::new(),
             imports: Table::new(),
@@ -161,13 +189,16 @@ impl Pool {
     }
 
     fn lose(&mut self, peer: Peer, error: Error) {
-        let board = match std::mem::take(self.link(peer)) {
-            Link::Up(remote) => Some(remote.close(&self.home)),
+        let remote = match std::mem::take(self.link(peer)) {
+            Link::Up(remote) => {
+                remote.lose(&self.home);
+                Some(remote)
+            }
             Link::Unknown | Link::Connecting => None,
             // It was reported when it was lost.
             lost @ Link::Lost(_) => return *self.link(peer) = lost,
         };
-        *self.link(peer) = Link::Lost(board);
+        *self.link(peer) = Link::Lost(remote);
         self.events.push(Event::Lost { peer, error });
     }
 
@@ -189,18 +220,25 @@ impl Pool {
                         self.lose(peer, error);
                     }
                 }
-                Source::Process(peer) => self.lose(peer, Error::Closed),
+                Source::Process(peer) => {
+                    if let Link::Up(remote) = self.link(peer) {
+                        remote.end();
+                    }
+                    self.lose(peer, Error::Closed);
+                }
             }
         }
         for (peer, outcome) in self.lobby.outcomes() {
-            let met = outcome.and_then(|mut met| {
-                let hello = std::mem::take(&mut met.hello);
-                Ok((hello, Remote::new(&self.home, peer, met)?))
-            });
-            match met {
-                Ok((hello, remote)) => {
-                    *self.link(peer) = Link::Up(Box::new(remote));
-                    self.events.push(Event::Up { peer, hello });
+            match outcome {
+                Ok(mut met) => {
+                    let hello = std::mem::take(&mut met.hello);
+                    let mut remote = Box::new(Remote::new(met));
+                    let watched = remote.watch(&self.home, peer);
+                    *self.link(peer) = Link::Up(remote);
+                    match watched {
+                        Ok(()) => self.events.push(Event::Up { peer, hello }),
+                        Err(error) => self.lose(peer, error),
+                    }
                 }
                 Err(error) => self.lose(peer, error),
             }
@@ -224,22 +262,35 @@ impl Pool {
             if end.is_none_or(|end| end > key.len) {
                 return Err(Error::Protocol { what: "a put past the end of its region" });
             }
-            if !key.is_current(&remote.board) {
+            if !key.is_current(remote.board()) {
                 return Err(Error::Protocol { what: "a put into a region that was released" });
             }
             let mut at = key.at + put.at;
-            remote.board.map().write(at, put.head);
+            remote.board().map().write(at, put.head);
             at += wide(put.head.len());
             for span in put.body {
                 let own = self.regions.get(span.region.0).expect("a span is of an own region");
                 let end = span.offset.checked_add(span.len);
                 assert!(end.is_some_and(|end| end <= own.key.len), "{span:?} is past its region");
                 let from = own.key.at + span.offset;
-                remote.board.map().copy(at, self.home.board.map(), from, span.len);
+                remote.board().map().copy(at, self.home.board.map(), from, span.len);
                 at += span.len;
             }
         }
         put.signal.map_or(Ok(()), |signal| remote.bump(signal))
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        let links = std::mem::take(&mut self.links).into_iter().filter_map(|link| match link {
+            Link::Up(remote) => Some(remote.part()),
+            Link::Lost(remote) => remote.map(|remote| remote.part()),
+            Link::Unknown | Link::Connecting => None,
+        });
+        let peers: Vec<_> = links.chain(self.lobby.close()).collect();
+        peers.iter().for_each(Tie::part);
+        self.home.leave(peers);
     }
 }
 
@@ -264,11 +315,11 @@ impl Transport for Pool {
         let wanted = wide(len);
         let full = || Error::Exhausted { transport: NAME, what: format!("{len} bytes") };
         // Free memory is zero: the file was, and what came back was made so.
-        let at = self.heap.take(wanted).ok_or_else(full)?;
+        let at = self.home.take(wanted).ok_or_else(full)?;
         match self.add_region(at, wanted, true) {
             Ok(region) => Ok((region, self.home.board.map().memory(at, wanted))),
             Err(error) => {
-                self.heap.give(at, wanted);
+                self.home.give(at, wanted);
                 Err(error)
             }
         }
@@ -301,7 +352,7 @@ impl Transport for Pool {
         if own.allocated {
             let size = footprint(own.key.len).expect("it was allocated");
             self.home.discard(own.key.at, size);
-            self.heap.give(own.key.at, own.key.len);
+            self.home.give(own.key.at, own.key.len);
         }
     }
 
@@ -312,7 +363,7 @@ impl Transport for Pool {
     fn import(&mut self, of: Peer, key: &Card) -> Result<RemoteRegion> {
         let key = Key::parse(key)?;
         let Link::Up(remote) = self.link(of) else { return Err(Error::Closed) };
-        key.check(&remote.board)?;
+        key.check(remote.board())?;
         Ok(RemoteRegion(self.imports.insert(Import { of, key })))
     }
 
@@ -323,8 +374,10 @@ impl Transport for Pool {
     fn window(&self, region: RemoteRegion) -> Option<Memory> {
         let Import { of, key } = self.imports.get(region.0)?;
         match self.links.get(slot(of.0))? {
-            Link::Up(remote) => Some(remote.board.map().memory(key.at, key.len)),
-            Link::Lost(board) => board.as_ref().map(|board| board.map().memory(key.at, key.len)),
+            Link::Up(remote) => Some(remote.board().map().memory(key.at, key.len)),
+            Link::Lost(remote) => {
+                remote.as_ref().map(|remote| remote.board().map().memory(key.at, key.len))
+            }
             Link::Unknown | Link::Connecting => None,
         }
     }

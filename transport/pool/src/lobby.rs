@@ -14,15 +14,17 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use dure_transport::proof::{Claim, Dialler, Listener};
 use dure_transport::{Card, Error, Peer, Result};
 
-use crate::board::{Board, Line};
+use crate::board::Line;
 use crate::doorbell::Source;
 use crate::home::Home;
-use crate::map::Map;
-use crate::socket::{Buffer, LONGEST, Name, Socket};
+use crate::link::Tie;
+use crate::site::Neighbour;
+use crate::socket::{Buffer, LONGEST, Name, Note, Socket};
 
 /// Callers that may be unproven at the same time. The oldest makes room for the next: whoever opens sockets and says
 /// nothing cannot use up our descriptors, and a member of the job proves itself at once.
@@ -32,7 +34,7 @@ const MOST_STRANGERS: usize = 128;
 #[derive(Debug)]
 pub(crate) struct Met {
     pub(crate) socket: Socket,
-    pub(crate) board: Board,
+    pub(crate) neighbour: Arc<Neighbour>,
     /// The line of the peer's board that this side clears to see whether the peer sleeps.
     pub(crate) bell: Line,
     pub(crate) hello: Card,
@@ -57,6 +59,9 @@ struct Wanted {
     redial: Option<Name>,
 }
 
+/// The other side's greeting: what its process shows, its bell for this side, and its hello.
+type Theirs = (Arc<Neighbour>, Line, Card);
+
 /// How far a connection has come.
 #[derive(Debug)]
 enum Stage {
@@ -67,7 +72,7 @@ enum Stage {
     /// We called, and that peer must prove itself.
     Dialled(Peer, Dialler),
     /// The other side is this peer. It is met when both greetings have travelled.
-    Proven { peer: Peer, greeted: bool, theirs: Option<(Board, Line, Card)> },
+    Proven { peer: Peer, greeted: bool, theirs: Option<Theirs> },
     /// Its last message was wrong.
     Failed(Option<Peer>),
 }
@@ -90,6 +95,11 @@ struct Guest {
 }
 
 impl Guest {
+    /// Whether the segment has been sent to it.
+    fn is_greeted(&self) -> bool {
+        matches!(self.stage, Stage::Proven { greeted: true, .. })
+    }
+
     /// Reads what has come.
     fn advance(&mut self, home: &Home) -> Result<()> {
         let mut buffer = [0; LONGEST];
@@ -107,9 +117,12 @@ impl Guest {
                 return Ok(false);
             };
             if theirs.is_some() {
-                return Err(Error::Protocol { what: "a ring before it was greeted" });
+                return Err(match message {
+                    [note] if *note == Note::Gone as u8 => Error::Closed,
+                    _ => Error::Protocol { what: "a ring before it was greeted" },
+                });
             }
-            *theirs = Some(read_greeting(message, &files)?);
+            *theirs = Some(read_greeting(home, &self.socket, message, &files)?);
             return Ok(true);
         }
         let Some(message) = self.socket.receive(buffer)? else { return Ok(false) };
@@ -148,7 +161,12 @@ fn exactly<const N: usize>(message: &[u8]) -> Result<&[u8; N]> {
     message.try_into().map_err(|_| Error::Protocol { what: "a message of the wrong length" })
 }
 
-fn read_greeting(message: &[u8], files: &[OwnedFd]) -> Result<(Board, Line, Card)> {
+fn read_greeting(
+    home: &Home,
+    socket: &Socket,
+    message: &[u8],
+    files: &[OwnedFd],
+) -> Result<Theirs> {
     let broken = |what| Err(Error::Protocol { what });
     let [file] = files else { return broken("a greeting without its segment") };
     let Some((bell, hello)) = message.split_first_chunk() else {
@@ -157,12 +175,12 @@ fn read_greeting(message: &[u8], files: &[OwnedFd]) -> Result<(Board, Line, Card
     if hello.len() > Card::MAX {
         return broken("a hello that is too long");
     }
-    let board = Board::join(Map::join(file)?)?;
+    let neighbour = home.site.meet(file, socket)?;
     let bell = Line::from_le_bytes(*bell);
-    if bell >= board.lines() {
+    if bell >= neighbour.board.lines() {
         return broken("a bell that is not on the board");
     }
-    Ok((board, bell, Card(hello.into())))
+    Ok((neighbour, bell, Card(hello.into())))
 }
 
 /// All connections that are not up, and what became of them.
@@ -176,6 +194,8 @@ pub(crate) struct Lobby {
     /// Proven peers that went away before they were asked for.
     gone: BTreeMap<Peer, Error>,
     outcomes: Vec<(Peer, Result<Met>)>,
+    /// Connections that failed when the segment had been sent.
+    lost: Vec<Tie>,
 }
 
 impl Lobby {
@@ -189,6 +209,7 @@ impl Lobby {
             wanted: BTreeMap::new(),
             gone: BTreeMap::new(),
             outcomes: Vec::new(),
+            lost: Vec::new(),
         })
     }
 
@@ -219,6 +240,15 @@ impl Lobby {
     /// What became of wanted peers since the last call.
     pub(crate) fn outcomes(&mut self) -> Vec<(Peer, Result<Met>)> {
         std::mem::take(&mut self.outcomes)
+    }
+
+    /// Ends, and gives the connections of those who may have taken this side for up.
+    pub(crate) fn close(&mut self) -> impl Iterator<Item = Tie> + use<> {
+        let met = std::mem::take(&mut self.outcomes).into_iter().filter_map(|(_, met)| met.ok());
+        let met = met.map(|met| Tie::new(met.socket, Some(met.neighbour)));
+        let guests = std::mem::take(&mut self.guests).into_values().filter(Guest::is_greeted);
+        let greeted = guests.map(|guest| Tie::new(guest.socket, None));
+        met.chain(greeted).chain(std::mem::take(&mut self.lost))
     }
 
     /// Starts to meet a peer.
@@ -302,7 +332,7 @@ impl Lobby {
         if strangers.count() + 1 >= MOST_STRANGERS
             && let Some(guest) = oldest.and_then(|number| self.guests.remove(&number))
         {
-            self.turn_away(home, &guest, Error::NotProven);
+            self.turn_away(home, guest, Error::NotProven);
         }
     }
 
@@ -310,14 +340,15 @@ impl Lobby {
     pub(crate) fn advance(&mut self, home: &Home, number: u64) {
         let Some(mut guest) = self.guests.remove(&number) else { return };
         match guest.advance(home).and_then(|()| self.greet(home, &mut guest)) {
-            Err(error) => self.turn_away(home, &guest, error),
+            Err(error) => self.turn_away(home, guest, error),
             Ok(()) => match guest {
                 Guest {
                     socket,
-                    stage: Stage::Proven { peer, greeted: true, theirs: Some((board, bell, hello)) },
+                    stage:
+                        Stage::Proven { peer, greeted: true, theirs: Some((neighbour, bell, hello)) },
                 } => {
                     self.wanted.remove(&peer);
-                    self.outcomes.push((peer, Ok(Met { socket, board, bell, hello })));
+                    self.outcomes.push((peer, Ok(Met { socket, neighbour, bell, hello })));
                 }
                 guest => {
                     self.guests.insert(number, guest);
@@ -345,7 +376,7 @@ impl Lobby {
         Ok(())
     }
 
-    fn turn_away(&mut self, home: &Home, guest: &Guest, error: Error) {
+    fn turn_away(&mut self, home: &Home, guest: Guest, error: Error) {
         home.doorbell.ignore(&guest.socket);
         match guest.stage.peer() {
             Some(peer) if self.wanted.contains_key(&peer) => self.fail(peer, error),
@@ -354,6 +385,11 @@ impl Lobby {
             }
             // Not a member of the job as far as we know, so nothing that the job should hear of.
             None => tracing::debug!(target: "dure::net", ?error, "caller turned away"),
+        }
+        if guest.is_greeted() {
+            // It has the segment, and may have taken this side for up.
+            guest.socket.tell(Note::Lost);
+            self.lost.push(Tie::new(guest.socket, None));
         }
     }
 

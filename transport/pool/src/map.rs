@@ -12,7 +12,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, munmap};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use nix::sys::stat::fstat;
-use nix::unistd::{SysconfVar, ftruncate, sysconf};
+use nix::unistd::ftruncate;
 
 use crate::region::wide;
 use crate::system;
@@ -21,8 +21,9 @@ use crate::system;
 /// multiples of it; there `discard` leaves partial pages allocated, but zeroed.
 pub(crate) const PAGE: u64 = 4096;
 
-/// No segment is larger unless it is asked for: eight thousand of them fit into 128 TiB of addresses.
-const DEFAULT_CAPACITY: u64 = 16 << 30;
+/// No segment is larger unless it is asked for: two thousand of them, of one process each, fit into 128 TiB of addresses,
+/// and in one of them the slots of a thousand communicators of eight ranks.
+const DEFAULT_CAPACITY: u64 = 64 << 30;
 
 /// A segment may take this part of a limit on the address space: the peers' segments are mapped beside it.
 const PART_OF_ADDRESS_SPACE: u64 = 64;
@@ -36,6 +37,10 @@ pub(crate) struct Map {
 
 // SAFETY: a mapping belongs to the process, not to a thread.
 unsafe impl Send for Map {}
+
+// SAFETY: what is in it is shared with other processes anyway, and accessed as they access it: through raw pointers and
+// atomics, by whoever the transport's contract lets.
+unsafe impl Sync for Map {}
 
 impl Map {
     fn new(file: BorrowedFd<'_>, len: u64) -> Result<Self> {
@@ -123,12 +128,12 @@ pub(crate) struct File(OwnedFd);
 
 impl File {
     /// Makes and maps a segment of `capacity` bytes, or of half of that, and so on, when the system refuses so much;
-    /// but of at least `floor`. Without a `capacity` it is the memory of the machine, at most 16 GiB.
+    /// but of at least `floor`. Without a `capacity` it is 64 GiB.
     ///
     /// That is far more than is used, so that a segment is mapped once, by each process, and never grows: pages exist
     /// when they are touched, until they are discarded.
     pub(crate) fn create(capacity: Option<u64>, floor: u64) -> Result<(Self, Map)> {
-        let mut len = capacity.unwrap_or_else(memory_of_machine).min(limits()).max(floor);
+        let mut len = capacity.unwrap_or(DEFAULT_CAPACITY).min(limits()).max(floor);
         loop {
             len = len.next_multiple_of(PAGE);
             match Self::sized(len) {
@@ -173,15 +178,6 @@ impl AsFd for File {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
-}
-
-fn memory_of_machine() -> u64 {
-    let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
-    let pages = sysconf(SysconfVar::_PHYS_PAGES).ok().flatten();
-    let bytes = page.zip(pages).and_then(|(page, pages)| page.checked_mul(pages));
-    bytes
-        .and_then(|bytes| u64::try_from(bytes).ok())
-        .map_or(DEFAULT_CAPACITY, |bytes| bytes.min(DEFAULT_CAPACITY))
 }
 
 /// The most that the limits of this process allow. The limit on file sizes is looked at beforehand, because the system

@@ -106,8 +106,9 @@ impl<T> Table<T> {
 }
 
 /// A number of ours as an index.
-pub(crate) fn slot(index: u32) -> usize {
-    usize::try_from(index).expect("32 bits fit an address")
+pub(crate) const fn slot(index: u32) -> usize {
+    const { assert!(usize::BITS >= u32::BITS, "32 bits fit an address") };
+    index as usize
 }
 
 /// A length of ours as it travels.

@@ -31,6 +31,17 @@ const MOST_FILES: usize = 253;
 /// First bytes of an address card: the transport and the version of the card.
 const CARD: &[u8; 5] = b"pool\x01";
 
+/// What peers say over a connection that is up: one byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Note {
+    /// Wake up.
+    Ring = 0,
+    /// I have lost you, and put nothing more; what is under way through windows may still write.
+    Lost = 1,
+    /// I write nothing more.
+    Gone = 2,
+}
+
 /// The random part of a listening socket's name. It keeps namesakes apart; it is no secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Name([u8; 16]);
@@ -190,25 +201,28 @@ impl Socket {
         }
     }
 
-    /// Makes the other side's doorbell readable. When its buffer is full it is readable already; when it is gone, the
-    /// next look at the socket says so.
-    pub(crate) fn ring(&self) {
+    /// Says something to the other side, and makes its doorbell readable. A ring may be lost: when the other side's buffer
+    /// is full, it is readable already; when it is gone, the next look at the socket says so. Who loses another note
+    /// waits for the end of the connection instead.
+    pub(crate) fn tell(&self, note: Note) {
         let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
-        let _ = send(self.0.as_raw_fd(), &[0], flags);
+        let _ = send(self.0.as_raw_fd(), &[note as u8], flags);
     }
 
-    /// Takes the rings that came. [`Error::Closed`] when the other side is gone.
-    pub(crate) fn hush(&self) -> Result<()> {
-        // One more ring than can wait for a reader that parks once per ring; what is left is taken by the next look.
-        for _ in 0..64 {
-            match recv(self.0.as_raw_fd(), &mut [0; 1], MsgFlags::MSG_DONTWAIT) {
-                Ok(0) | Err(Errno::ECONNRESET) => return Err(Error::Closed),
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => return Ok(()),
-                Err(error) => return Err(system("recv")(error)),
-            }
+    /// Takes the next note that came; `None` when there is none. [`Error::Closed`] when the other side is gone.
+    pub(crate) fn note(&self) -> Result<Option<Note>> {
+        let mut note = [0; 1];
+        loop {
+            return match recv(self.0.as_raw_fd(), &mut note, MsgFlags::MSG_DONTWAIT) {
+                Ok(0) | Err(Errno::ECONNRESET) => Err(Error::Closed),
+                Err(Errno::EINTR) => continue,
+                Err(Errno::EAGAIN) => Ok(None),
+                Err(error) => Err(system("recv")(error)),
+                Ok(_) if note[0] == Note::Lost as u8 => Ok(Some(Note::Lost)),
+                Ok(_) if note[0] == Note::Gone as u8 => Ok(Some(Note::Gone)),
+                Ok(_) => Ok(Some(Note::Ring)),
+            };
         }
-        Ok(())
     }
 }
 

@@ -1,5 +1,6 @@
 //! The transport from inside: strangers, damaged segments, the life of memory.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -10,8 +11,10 @@ use nix::unistd::ftruncate;
 use super::*;
 use crate::board::{Board, heap_start};
 use crate::foreign::Sample;
+use crate::lobby::Met;
 use crate::map::{File, Map, PAGE};
 use crate::signal::publish;
+use crate::site::Neighbour;
 use crate::socket::{LONGEST, Socket};
 
 /// Far beyond what anything here takes.
@@ -297,6 +300,7 @@ fn memory_is_given_back_and_comes_back_zeroed() {
         // What is left is the board, and the page of the small regions.
         assert!(pages(&pool) <= before + 4, "round {round}: {} pages", pages(&pool));
     }
+    let mut pool = open(0, key());
     let (_, all) = pool
         .alloc(usize::try_from(pool.home.board.map().len() - pool.home.board.heap()).unwrap())
         .unwrap();
@@ -309,7 +313,8 @@ fn lines_run_out_with_an_error() {
     while pool.counter(Peer(1)).is_ok() {}
     assert!(matches!(pool.counter(Peer(1)), Err(Error::Exhausted { .. })));
     assert!(matches!(pool.alloc(8), Err(Error::Exhausted { .. })));
-    assert_eq!(pool.heap.take(PAGE), Some(pool.home.board.heap()), "nothing was taken");
+    let heap = pool.home.board.heap();
+    assert_eq!(pool.home.take(PAGE), Some(heap), "nothing was taken");
 }
 
 #[test]
@@ -340,12 +345,122 @@ fn parts_of_own_memory_are_registered_and_nothing_else() {
     pools[1].release(whole);
 }
 
+/// A pool of a process that has this segment.
+fn at(site: &Arc<Site>, rank: u32) -> Pool {
+    let options = Options { rank: Peer(rank), key: key(), capacity: None, huge_pages: true };
+    Pool::at(Arc::clone(site), options).unwrap()
+}
+
+/// Two processes, as far as it matters here.
+fn sites() -> [Arc<Site>; 2] {
+    [(); 2].map(|()| Site::new(Some(64 << 20)).unwrap())
+}
+
+fn pair_at(sites: &[Arc<Site>; 2]) -> [Pool; 2] {
+    let mut pools = [at(&sites[0], 0), at(&sites[1], 1)];
+    connect(&mut pools);
+    bring_up(&mut pools);
+    pools
+}
+
+fn remote(pool: &Pool, peer: usize) -> &Remote {
+    match &pool.links[peer] {
+        Link::Up(remote) => remote,
+        link => panic!("{link:?}"),
+    }
+}
+
+#[test]
+fn pools_of_a_process_share_its_segment() {
+    let [first, second] = [0, 1].map(|rank| {
+        Pool::open(Options { rank: Peer(rank), key: key(), capacity: None, huge_pages: true })
+            .unwrap()
+    });
+    assert!(Arc::ptr_eq(&first.home.site, &second.home.site));
+    assert!(!Arc::ptr_eq(&first.home.site, &open(2, key()).home.site));
+    let usage = usage();
+    assert!(usage.segment > 0 && usage.reserved >= 1 << 30, "{usage:?}");
+    assert_eq!(usage.neighbours, 0);
+
+    let sites = sites();
+    let [mut one, mut other] = [pair_at(&sites), pair_at(&sites)];
+    let boards = [&one, &other].map(|pools| remote(&pools[0], 1).board());
+    assert!(boards[0].is_of(boards[1]), "the segment of a process is mapped once");
+    let memory = [&mut one, &mut other].map(|pools| pools[0].alloc(5000).unwrap().1);
+    assert!(!memory[0].overlaps(memory[1]));
+    // Ranks of one process.
+    let pools = pair_at(&[Arc::clone(&sites[0]), Arc::clone(&sites[0])]);
+    assert!(remote(&pools[0], 1).board().is_of(&sites[0].board));
+}
+
+#[test]
+fn what_a_pool_leaves_is_free_when_its_peers_have_left_too() {
+    let sites = sites();
+    let [mut gone, mut stays] = pair_at(&sites);
+    let ((region, memory), signal) = (gone.alloc(5000).unwrap(), gone.counter(Peer(1)).unwrap());
+    let key = gone.key(region, Peer(1)).unwrap();
+    let into = Some(stays.import(Peer(0), &key).unwrap());
+    let taken = || {
+        let found = at(&sites[0], 7).alloc(5000).unwrap().1;
+        assert!(content(found).iter().all(|byte| *byte == 0));
+        found.address() == memory.address()
+    };
+    drop(gone);
+    assert!(!taken(), "the peer may still write");
+    // It does: it has not seen the end.
+    let put = Put { head: &[0xee; 100], into, signal: Some(signal), ..signal_to(Peer(0)) };
+    assert_eq!(stays.put(&put), Ok(Posted::Done));
+    assert_eq!(content(memory)[..100], [0xee; 100]);
+    let told = until(std::slice::from_mut(&mut stays), |told| lost(&told[0]).is_some());
+    assert!(matches!(lost(&told[0]), Some(Error::Closed)));
+    assert!(!taken(), "it may still write through its window");
+    drop(stays);
+    assert!(taken());
+    assert_eq!(sites.each_ref().map(|site| site.estates()), [0, 0]);
+}
+
+#[test]
+fn a_pool_that_lost_its_peer_waits_for_the_end_of_the_peer() {
+    let sites = sites();
+    let [mut first, mut second] = pair_at(&sites);
+    // As after a put that is wrong.
+    first.lose(Peer(1), Error::Protocol { what: "a test" });
+    let told = until(std::slice::from_mut(&mut second), |told| lost(&told[0]).is_some());
+    assert!(matches!(lost(&told[0]), Some(Error::Closed)));
+    drop(second);
+    assert_eq!(sites[1].estates(), 1, "the first may still write through its windows");
+    drop(first);
+    drop(at(&sites[1], 7));
+    assert_eq!(sites.each_ref().map(|site| site.estates()), [0, 0]);
+}
+
+#[test]
+fn a_peer_that_was_greeted_is_waited_for() {
+    let sites = sites();
+    let [mut caller, mut called] = [at(&sites[0], 0), at(&sites[1], 1)];
+    let (address, hello) = (called.address(), Card::default());
+    caller.connect(Peer(1), &address, &hello).unwrap();
+    let begin = Instant::now();
+    while !called.lobby.has_proven() {
+        assert!(begin.elapsed() < DEADLINE, "rank 0 proves itself");
+        caller.poll(&mut Vec::new());
+        called.look();
+    }
+    caller.poll(&mut Vec::new());
+    drop(caller);
+    assert_eq!(sites[0].estates(), 1, "the greeting, and with it the segment, has left");
+    drop(called);
+    drop(at(&sites[0], 7));
+    assert_eq!(sites[0].estates(), 0);
+}
+
 #[test]
 fn a_segment_may_exceed_dev_shm() {
     let free = statvfs("/dev/shm").map_or(0, |fs| fs.blocks_available() * fs.fragment_size());
     let len = usize::try_from(free).unwrap() + (1 << 30);
     let capacity = Some(u64::try_from(len).unwrap() + (1 << 30));
-    let mut pool = Pool::open(Options { rank: Peer(0), key: key(), capacity }).unwrap();
+    let mut pool =
+        Pool::open(Options { rank: Peer(0), key: key(), capacity, huge_pages: true }).unwrap();
     let (region, memory) = pool.alloc(len).unwrap();
     let own = pool.regions.get(region.0).unwrap().key;
     pool.home.board.map().write(own.at + own.len - 4, b"last");
@@ -353,4 +468,31 @@ fn a_segment_may_exceed_dev_shm() {
     assert!(pages(&pool) < 16, "only what is touched exists");
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
     assert!(maps.contains("/memfd:dure (deleted)") && !maps.contains("/dev/shm"));
+}
+
+/// Two ranks of one process: a descriptor is watched once, and that process's end is the end of both.
+#[test]
+fn ranks_of_one_process_are_watched_both() {
+    let sites = sites();
+    let [mut pool, others] = [at(&sites[0], 0), at(&sites[1], 1)];
+    let (process, end) = std::io::pipe().unwrap();
+    let neighbour = Arc::new(Neighbour {
+        board: sites[1].board.clone(),
+        process: Some(process.into()),
+        foreign: None,
+    });
+    for rank in [1, 2] {
+        let socket = Socket::dial(others.home.name).unwrap().unwrap();
+        pool.home.doorbell.watch(&socket, Source::Guest(u64::from(rank))).unwrap();
+        let (neighbour, hello) = (Arc::clone(&neighbour), Card::default());
+        let mut remote = Remote::new(Met { socket, neighbour, bell: 0, hello });
+        remote.watch(&pool.home, Peer(rank)).unwrap();
+        *pool.link(Peer(rank)) = Link::Up(Box::new(remote));
+    }
+    drop(end);
+    let told = until(std::slice::from_mut(&mut pool), |told| told[0].len() == 2);
+    let lost: Vec<_> = told[0].iter().map(|event| matches!(event, Event::Lost { .. })).collect();
+    assert_eq!(lost, [true, true]);
+    drop(pool);
+    assert_eq!(sites[0].estates(), 0, "who has ended is not waited for");
 }

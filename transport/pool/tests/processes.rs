@@ -202,7 +202,7 @@ fn under_limits() {
     setrlimit(Resource::RLIMIT_FSIZE, 64 << 20, 64 << 20).unwrap();
     setrlimit(Resource::RLIMIT_AS, 16 << 30, 16 << 30).unwrap();
     let mut pools = (0..8).map(open).collect::<Vec<_>>();
-    assert!(pools.iter_mut().all(|pool| pool.alloc(16 << 20).is_ok()));
+    assert!(pools.iter_mut().all(|pool| pool.alloc(2 << 20).is_ok()));
     assert!(pools[0].alloc(64 << 20).is_err());
 }
 

@@ -34,8 +34,16 @@ pub(crate) struct State {
 
 impl Shared {
     pub(crate) fn new(rank: u32) -> Result<Self> {
-        let (fault, record) = (Fault::new()?, Record::new());
-        Ok(Self { rank, fault, record, state: Mutex::default(), changed: Condvar::new() })
+        Ok(Self::with(rank, Fault::new()?, Record::new()))
+    }
+
+    /// For a rank without peers, of which the control thread does not know.
+    pub(crate) fn alone(rank: u32) -> Self {
+        Self::with(rank, Fault::without_bell(), Record::unasked())
+    }
+
+    fn with(rank: u32, fault: Fault, record: Record) -> Self {
+        Self { rank, fault, record, state: Mutex::default(), changed: Condvar::new() }
     }
 
     /// The state is consistent after every statement, so a panic of another holder does not matter.

@@ -20,7 +20,11 @@ use crate::size;
         time is the mean over ranks of the time per call in a loop of -n calls without pause; the percentiles are of\n\
         the same calls, one by one. Every result is compared bit by bit (-c 0 leaves that out).\n\n\
         --vs mpi adds columns: MPI's time and p50, from a loop of its own after Dure's in every row, and both over\n\
-        Dure's. The calls are out-of-place, but those of broadcast, which MPI has in place only."
+        Dure's. The calls are out-of-place, but those of broadcast, which MPI has in place only.\n\n\
+        --memory adds lines about the memory that the communicator takes after the last row, in bytes: of each rank's\n\
+        part (largest rank, sum of all), and of the slots that one connected peer has there. What was touched counts.\n\
+        A process's segment is what its peers on the host map too, for all its communicators. Buffers of sockets and\n\
+        page tables are the kernel's, and left out. In JSON it is \"memory\", with each rank and each of its peers."
 )]
 pub(crate) struct Args {
     /// What to measure.
@@ -74,6 +78,9 @@ pub(crate) struct Args {
     /// Make the same calls by another library, row by row: mpi, the installed one. Needs --local, or a start by mpirun.
     #[arg(long, value_enum, value_name = "LIBRARY")]
     pub(crate) vs: Option<Rival>,
+    /// Print what the communicator takes of memory, and what a connected peer does.
+    #[arg(long)]
+    pub(crate) memory: bool,
     /// How long a rank waits for the others, as 60s or 10min.
     #[arg(long, value_name = "TIME")]
     pub(crate) timeout: Option<String>,

@@ -71,22 +71,25 @@ pub(crate) fn merged(reports: &[Report]) -> Histogram<u64> {
     all
 }
 
-/// Brings the reports of all ranks to rank 0, in order of rank; the others get none.
-pub(crate) fn gather(comm: &Communicator, mine: &Report) -> dure::Result<Option<Vec<Report>>> {
-    let mut bytes = mine.encode();
+/// Brings bytes of all ranks to rank 0, in order of rank; the others get none.
+pub(crate) fn bring(comm: &Communicator, mut bytes: Vec<u8>) -> dure::Result<Option<Vec<Vec<u8>>>> {
+    let length = |length: u64| usize::try_from(length).expect("reports are short");
     let mut lengths = vec![0_u64; comm.size() as usize];
     comm.all_gather(&[bytes.len() as u64], &mut lengths)?;
     // Padded to the longest: an algorithm that was asked for by name may serve equal blocks only.
-    let longest = lengths.iter().max().copied().expect("there is at least one rank");
-    let longest = usize::try_from(longest).expect("reports are short");
+    let longest = length(lengths.iter().max().copied().expect("there is at least one rank"));
     bytes.resize(longest, 0);
     let is_root = comm.rank() == 0;
     let mut all = vec![0_u8; if is_root { longest * lengths.len() } else { 0 }];
     comm.gather(&bytes, is_root.then_some(&mut all[..]), 0)?;
-    if !is_root {
-        return Ok(None);
-    }
-    let decode = |(rank, report): (u32, &[u8])| {
+    let blocks = || all.chunks_exact(longest).zip(&lengths);
+    Ok(is_root.then(|| blocks().map(|(block, len)| block[..length(*len)].to_vec()).collect()))
+}
+
+/// Brings the reports of all ranks to rank 0, in order of rank; the others get none.
+pub(crate) fn gather(comm: &Communicator, mine: &Report) -> dure::Result<Option<Vec<Report>>> {
+    let Some(all) = bring(comm, mine.encode())? else { return Ok(None) };
+    let decode = |(rank, report): (u32, &Vec<u8>)| {
         Report::decode(report).ok_or_else(|| {
             let text = format!(
                 "the report of rank {rank} cannot be read: gather does not give what was sent"
@@ -94,7 +97,7 @@ pub(crate) fn gather(comm: &Communicator, mine: &Report) -> dure::Result<Option<
             dure::Error::new(ErrorKind::Internal, text)
         })
     };
-    (0..).zip(all.chunks_exact(longest)).map(decode).collect::<dure::Result<Vec<_>>>().map(Some)
+    (0..).zip(&all).map(decode).collect::<dure::Result<Vec<_>>>().map(Some)
 }
 
 impl Report {

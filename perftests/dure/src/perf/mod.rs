@@ -6,6 +6,7 @@ mod collective;
 mod latency;
 mod launch;
 mod measure;
+mod memory;
 #[cfg_attr(not(feature = "mpi"), path = "no_mpi.rs")]
 mod mpi;
 mod operation;
@@ -21,6 +22,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 pub(crate) use self::args::Args;
 use self::args::Rival;
 use self::measure::{Bench, Row};
+use self::memory::Memory;
 use self::mpi::Mpi;
 use self::report::{Report, Totals};
 use crate::output::{self, Failure, Verdict, complain};
@@ -54,11 +56,12 @@ pub(crate) fn run(args: &Args) -> Result<Verdict, Failure> {
     let comm = connect(&config, mpi.as_ref())?;
     let library = mpi.as_ref().map(|mpi| mpi.library().to_owned());
     let setup = Setup { args, settings: describe(args), mpi: library };
-    let (rows, totals) = measure(&comm, &setup, mpi.as_ref())?;
+    let measured = measure(&comm, &setup, mpi.as_ref())?;
+    let totals = measured.totals;
     // The others wait for this rank to leave, whatever becomes of the file.
     let written = match &args.json {
         Some(to) if comm.rank() == 0 => {
-            output::write_json(to, &Report::new(&comm, &setup, &rows, &totals))
+            output::write_json(to, &Report::new(&comm, &setup, &measured))
         }
         _ => Ok(()),
     };
@@ -96,12 +99,17 @@ fn log(config: &Config) {
     let _ = subscriber.with_ansi(io::stderr().is_terminal()).try_init();
 }
 
-/// Measures all rows. Rank 0 knows them and what they add up to; the others know of none.
-fn measure(
-    comm: &Communicator,
-    setup: &Setup<'_>,
-    mpi: Option<&Mpi>,
-) -> Result<(Vec<Row>, Totals), Failure> {
+/// All rows and what they add up to, as rank 0 knows them; the others know of none.
+#[derive(Default)]
+struct Measured {
+    rows: Vec<Row>,
+    totals: Totals,
+    /// With `--memory` only.
+    memory: Option<Memory>,
+}
+
+/// Measures all rows.
+fn measure(comm: &Communicator, setup: &Setup<'_>, mpi: Option<&Mpi>) -> Result<Measured, Failure> {
     let args = setup.args;
     let cases = args.cases(comm.size())?;
     let mut screen = (comm.rank() == 0).then(|| Screen::new(args, cases.len() as u64));
@@ -109,22 +117,25 @@ fn measure(
         screen.print(&table::header(comm, setup))?;
     }
     let mut bench = Bench::new(comm, args, mpi, &cases)?;
-    let mut rows: Vec<Row> = Vec::new();
-    let mut totals = Totals::default();
+    let mut measured = Measured::default();
     for case in &cases {
         let row = bench.row(case)?;
         if let (Some(row), Some(screen)) = (row, &mut screen) {
-            totals.add(&row);
+            measured.totals.add(&row);
             screen.print(&table::row(&row, mpi.is_some()))?;
             screen.bar.inc(1);
-            rows.push(row);
+            measured.rows.push(row);
         }
+    }
+    if args.memory {
+        measured.memory = memory::take(comm)?;
     }
     if let Some(screen) = screen {
         screen.bar.finish_and_clear();
-        screen.print(&table::footer(args, &totals))?;
+        screen.print(&table::footer(args, &measured.totals))?;
+        screen.print(&measured.memory.as_ref().map_or_else(String::new, Memory::lines))?;
     }
-    Ok((rows, totals))
+    Ok(measured)
 }
 
 /// The settings of the flags, for people.

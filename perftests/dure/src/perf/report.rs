@@ -3,10 +3,11 @@
 use dure::Communicator;
 use serde::Serialize;
 
-use super::Setup;
 use super::args::Args;
 use super::latency::Percentiles;
 use super::measure::{Figures, Ratios, Row};
+use super::memory::Memory;
+use super::{Measured, Setup};
 
 /// What the rows add up to.
 #[derive(Clone, Copy, Debug, Default)]
@@ -60,6 +61,9 @@ pub(crate) struct Report {
     /// With `--vs mpi` only.
     #[serde(skip_serializing_if = "Option::is_none")]
     mpi: Option<MpiTotals>,
+    /// With `--memory` only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory: Option<Memory>,
 }
 
 #[derive(Debug, Serialize)]
@@ -175,12 +179,8 @@ pub(crate) fn transports(comm: &Communicator) -> String {
 }
 
 impl Report {
-    pub(crate) fn new(
-        comm: &Communicator,
-        setup: &Setup<'_>,
-        rows: &[Row],
-        totals: &Totals,
-    ) -> Self {
+    pub(crate) fn new(comm: &Communicator, setup: &Setup<'_>, measured: &Measured) -> Self {
+        let Measured { rows, totals, memory } = measured;
         let Setup { args, settings, mpi } = setup;
         let rank = |rank| RankInfo {
             rank,
@@ -202,6 +202,7 @@ impl Report {
                 okay: "unchecked",
             },
             mpi: mpi.as_ref().map(|library| MpiTotals::new(library, totals)),
+            memory: memory.clone(),
         }
     }
 }

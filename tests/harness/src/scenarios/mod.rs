@@ -4,6 +4,7 @@ mod algorithms;
 mod bits;
 mod collectives;
 mod differ;
+mod many;
 mod segments;
 mod trouble;
 mod typed;
@@ -34,6 +35,7 @@ const ALL: &[Scenario] = &[
     Scenario { name: "until-told", run: trouble::until_told },
     Scenario { name: "abort", run: trouble::abort },
     Scenario { name: "go-on", run: trouble::go_on },
+    Scenario { name: "many", run: many::many },
     Scenario { name: "segments", run: segments::segments },
 ];
 

@@ -7,6 +7,7 @@ mod failures;
 mod meeting;
 mod recorder;
 mod results;
+mod sharing;
 mod staying;
 
 use std::sync::Arc;

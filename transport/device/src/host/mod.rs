@@ -23,7 +23,9 @@ use std::ffi::c_void;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
+use nix::libc::mincore;
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, munmap};
+use nix::unistd::{SysconfVar, sysconf};
 
 pub use self::width::Width;
 pub(crate) use self::worker::Worker;
@@ -37,6 +39,29 @@ pub fn host() -> Arc<dyn Device> {
 
 /// Bytes of a huge page on x86-64, and on aarch64 with pages of 4 KiB.
 const HUGE: usize = 2 << 20;
+
+/// How many bytes of some host memory exist, in pages that were touched. All of them, where the system does not tell.
+pub fn resident(memory: Memory) -> u64 {
+    let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
+    let page = page.and_then(|page| usize::try_from(page).ok()).unwrap_or(4096);
+    let (start, end) = (memory.address(), memory.address() + memory.len);
+    if memory.len == 0 || memory.space != Space::Host {
+        return 0;
+    }
+    let lead = start % page;
+    let mut pages = vec![1_u8; (lead + memory.len).div_ceil(page)];
+    let first = memory.ptr.as_ptr().wrapping_sub(lead).cast::<c_void>();
+    // SAFETY: the vector has a byte for each page of the range; the range is only asked about.
+    let told = unsafe { mincore(first, lead + memory.len, pages.as_mut_ptr()) };
+    if told != 0 {
+        return memory.len as u64;
+    }
+    let part = |at: usize| {
+        let page_start = start - lead + at * page;
+        (page_start + page).min(end) - page_start.max(start)
+    };
+    (0..pages.len()).filter(|at| pages[*at] & 1 == 1).map(|at| part(at) as u64).sum()
+}
 
 /// The host as a device. Its queues do the work at once, on the caller's thread.
 #[derive(Debug)]
@@ -144,5 +169,26 @@ impl Queue for HostQueue {
 
     fn completed(&mut self) -> Result<u64> {
         Ok(self.submitted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_that_were_touched_exist() {
+        let page = usize::try_from(sysconf(SysconfVar::PAGE_SIZE).unwrap().unwrap()).unwrap();
+        let memory = host().alloc(3 * page).unwrap();
+        assert_eq!(resident(memory), 0);
+        let touched = memory.part(page + 8, 1);
+        // SAFETY: the memory is ours.
+        unsafe { touched.ptr.write(1) };
+        assert_eq!(resident(memory), page as u64);
+        assert_eq!(resident(memory.part(page - 8, 24)), 16);
+        assert_eq!(resident(memory.part(0, page)), 0);
+        assert_eq!(resident(Memory::EMPTY), 0);
+        // SAFETY: nobody uses it any more.
+        unsafe { host().free(memory) }.unwrap();
     }
 }
