@@ -99,6 +99,7 @@ impl Job {
             slot_bytes: 64 << (script.slot_bytes % 3),
             landing_bytes: if script.landing { 32 } else { u32::MAX },
             reading_bytes: if script.landing { 32 } else { u32::MAX },
+            shares_cores: script.landing,
         };
         let options = simulated::Options {
             seed: script.seed.into(),

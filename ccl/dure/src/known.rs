@@ -106,8 +106,14 @@ mod tests {
         let one = Layout::Even { elems: 1, blocks: 1 };
         let layouts =
             Layouts { elem: 1, input: one.clone(), output: one.clone(), whole: one, ragged: false };
-        let settings =
-            Settings { lanes: 1, slots: 1, slot_bytes: 64, landing_bytes: 64, reading_bytes: 64 };
+        let settings = Settings {
+            lanes: 1,
+            slots: 1,
+            slot_bytes: 64,
+            landing_bytes: 64,
+            reading_bytes: 64,
+            shares_cores: false,
+        };
         let kind = (Dtype::Uint8, Combine::Sum);
         let prepared = Prepared::new(Arc::new(Plan::copy()), &layouts, settings, kind).unwrap();
         let prepared = Arc::new(prepared);

@@ -71,13 +71,15 @@ pub(crate) fn assemble(plan: Plan) -> Result<Inner> {
         None => Arc::new(Shared::alone(rank)),
     };
     let config = Arc::new(config);
-    let executor = Executor::new(net, addresses, settings, queues(&devices)?);
-    let tuner = Tuner::new(Rank(rank), world, Arc::clone(&config), file);
-    let engine = Engine::new((Rank(rank), size), executor, tuner, queues(&devices)?);
     // Namespaces of one machine share its cores.
     let here = members[rank as usize].host.boot;
     let neighbours = members.iter().filter(|member| member.host.boot == here).count();
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let shares_cores = neighbours > cores;
+    settings.shares_cores = shares_cores;
+    let executor = Executor::new(net, addresses, settings, queues(&devices)?);
+    let tuner = Tuner::new(Rank(rank), world, Arc::clone(&config), file);
+    let engine = Engine::new((Rank(rank), size), executor, tuner, queues(&devices)?);
     Ok(Inner {
         rank,
         size,
@@ -89,7 +91,7 @@ pub(crate) fn assemble(plan: Plan) -> Result<Inner> {
         engine: Turnstile::new(engine),
         submitted: SegQueue::new(),
         devices,
-        patience: Patience::new(neighbours > cores),
+        patience: Patience::new(shares_cores),
         children: AtomicU32::new(0),
     })
 }
@@ -140,6 +142,7 @@ fn settings(config: &Config) -> Result<Settings> {
         slot_bytes,
         landing_bytes: LANDING_BYTES,
         reading_bytes: READING_BYTES,
+        shares_cores: false,
     })
 }
 

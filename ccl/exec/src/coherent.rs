@@ -12,6 +12,15 @@ use crate::run::{Begun, Buffer, Run, Then};
 use crate::slot::{self, Header, Kind, LINE, PAYLOAD, Place};
 use crate::work::{Sink, part};
 
+/// A message that stays on this side until it was read.
+struct Kept {
+    kind: Kind,
+    place: Place,
+    /// Where it is: here, or in a staging buffer.
+    memory: Vec<Memory>,
+    staging: Option<usize>,
+}
+
 impl Run {
     /// Sends to a coherent peer: in the line of the slot, in the slot, or by saying where the bytes are.
     #[allow(unsafe_code, reason = "writes into the peer's slot")]
@@ -26,21 +35,16 @@ impl Run {
             self.publish(machine, to, (slot, bytes), Kind::Output);
             return Ok(Begun::Done);
         }
-        if let Some((kind, place)) = self.reference(machine, to, src, bytes)
+        if let Some(Kept { kind, place, memory, staging }) = self.keep(machine, to, src, bytes)?
             && let place = place.encode()
             && place.len() <= slot.len - PAYLOAD
         {
             // SAFETY: the slot is free, and a window on it is alive as long as the link.
             unsafe { slot::write(slot.part(PAYLOAD, place.len()), &place) };
-            let whole = self.buffer(machine, src.buf).memory;
-            let memory = part(whole, &machine.segments[0]);
-            if kind == Kind::Address {
-                machine.lent.note(whole, memory);
-            }
             let number = self.publish(machine, to, (slot, bytes), kind);
             let until = Until::Freed { lane: self.lane, slot: number };
-            let memory = vec![memory];
-            machine.hold(Held { until, to, run: self.id, memory, staging: None });
+            staging.into_iter().for_each(|index| machine.share_staging(index));
+            machine.hold(Held { until, to, run: self.id, memory, staging });
             return Ok(Begun::Done);
         }
         let at = if bytes <= LINE as u64 { 0 } else { PAYLOAD };
@@ -48,33 +52,76 @@ impl Run {
         Ok(Begun::Work(ticket, Then::Publish(to, target, bytes)))
     }
 
-    /// Where the receiver can read the message in place, if it is long, it can, and the source stays as it is.
-    fn reference(
-        &self,
+    /// Where the receiver can read the message, if it is so long that it had better stay on this side.
+    fn keep(
+        &mut self,
         machine: &mut Machine,
         to: u32,
         src: Chunks,
         bytes: u64,
-    ) -> Option<(Kind, Place)> {
-        let [segment] = &machine.segments[..] else { return None };
-        if bytes < u64::from(machine.settings.reading_bytes) {
-            return None;
+    ) -> Result<Option<Kept>, Error> {
+        let [segment] = &machine.segments[..] else { return Ok(None) };
+        let Buffer { memory: whole, cover } = self.buffer(machine, src.buf);
+        if bytes < u64::from(machine.settings.reading_bytes) || whole.space != Space::Host {
+            return Ok(None);
         }
+        let (start, memory) = (segment.start, part(whole, segment));
         let stays = self.steps().stays(self.at);
-        let Buffer { memory, cover } = self.buffer(machine, src.buf);
-        let may = if self.call.in_place { stays.in_place } else { stays.apart };
-        if !may || memory.space != Space::Host {
-            return None;
-        }
+        let stays = if self.call.in_place { stays.in_place } else { stays.apart };
+        let cover = cover.filter(|_| stays);
         let card = cover.and_then(|cover| Some((cover, machine.net.key(cover.region, Peer(to))?)));
         if let Some((cover, card)) = card {
             let output = self.writable(machine, to).unwrap_or_default();
-            return Some((Kind::Region, Place { at: cover.offset + segment.start, card, output }));
+            let place = Place { at: cover.offset + start, card, output };
+            let memory = vec![memory];
+            return Ok(Some(Kept { kind: Kind::Region, place, memory, staging: None }));
         }
-        let at = memory.ptr.as_ptr().expose_provenance() as u64 + segment.start;
-        machine.link(to).is_read().then(|| {
-            (Kind::Address, Place { at, card: Card::default(), output: Default::default() })
-        })
+        if let Some(series) = self.steps().series(self.at).filter(|_| machine.settings.shares_cores)
+            && let Some(index) = self.share(machine, src, series)?
+            && let Some(card) = machine.net.key(machine.staging(index).region, Peer(to))
+        {
+            let place = Place { at: 0, card, output: Default::default() };
+            let (kind, memory) = (Kind::Region, Vec::new());
+            return Ok(Some(Kept { kind, place, memory, staging: Some(index) }));
+        }
+        if !(stays && machine.link(to).is_read()) {
+            return Ok(None);
+        }
+        machine.lent.note(whole, memory);
+        let at = memory.ptr.as_ptr().expose_provenance() as u64;
+        let place = Place { at, card: Card::default(), output: Default::default() };
+        Ok(Some(Kept { kind: Kind::Address, place, memory: vec![memory], staging: None }))
+    }
+
+    /// The staging buffer with what several peers are to read: it is copied once by this side, and by each of them without
+    /// the system's help, which costs as much again. `None` when no buffer is free.
+    fn share(
+        &mut self,
+        machine: &mut Machine,
+        src: Chunks,
+        series: u32,
+    ) -> Result<Option<usize>, Error> {
+        if let Some((pass, its, index)) = self.shared
+            && (pass, its) == (self.pass, series)
+        {
+            return Ok(Some(index));
+        }
+        self.unshare(machine);
+        if self.call.queue != machine.host {
+            return Ok(None);
+        }
+        let Some(index) = machine.stage_for_readers()? else { return Ok(None) };
+        // The host has done it when it returns.
+        self.copy_out(machine, src, machine.staging(index).memory)?;
+        self.shared = Some((self.pass, series, index));
+        Ok(Some(index))
+    }
+
+    /// No other peer is to read the staging buffer that several do.
+    pub(crate) fn unshare(&mut self, machine: &mut Machine) {
+        if let Some((.., index)) = self.shared.take() {
+            machine.unstage(index);
+        }
     }
 
     /// Where a coherent peer can write this call's output; blocks must lie alike on all ranks.

@@ -32,8 +32,10 @@ pub struct Settings {
     pub slot_bytes: u32,
     /// Messages of at least this many bytes land directly in the user's memory where they may.
     pub landing_bytes: u32,
-    /// Messages of at least this many bytes to a coherent peer that can read this process's memory stay where they are.
+    /// Messages of at least this many bytes to a coherent peer stay where the peer can read them in place.
     pub reading_bytes: u32,
+    /// Whether ranks share cores: what counts is the work of all together.
+    pub shares_cores: bool,
 }
 
 /// Bytes of a mail; a cache line, so that lanes keep apart.

@@ -47,7 +47,8 @@ pub(crate) enum Until {
 pub(crate) struct Staging {
     pub(crate) region: Region,
     pub(crate) memory: Memory,
-    free: bool,
+    /// Messages that use it.
+    users: u32,
 }
 
 /// Scratch of one lane.
@@ -186,7 +187,8 @@ impl Machine {
                 let (link, net) = self.link_and_net(to);
                 link.ready()?;
                 if link.is_freed(net, lane, slot) {
-                    self.held.swap_remove(index);
+                    let staging = self.held.swap_remove(index).staging;
+                    staging.into_iter().for_each(|index| self.unstage(index));
                     moved = true;
                     continue;
                 }
@@ -339,8 +341,8 @@ impl Machine {
 
     /// A free staging buffer of a slot's size; `None` when all are in flight.
     pub(crate) fn stage(&mut self) -> Result<Option<usize>, Error> {
-        if let Some(index) = self.staging.iter().position(|s| s.free) {
-            self.staging[index].free = false;
+        if let Some(index) = self.staging.iter().position(|s| s.users == 0) {
+            self.staging[index].users = 1;
             return Ok(Some(index));
         }
         if self.staging.len() >= self.settings.slots as usize * self.recorders.len() {
@@ -350,8 +352,15 @@ impl Machine {
             .net
             .alloc(self.settings.slot_bytes as usize)
             .map_err(|source| Error::NoMemory { what: "a staging buffer", source })?;
-        self.staging.push(Staging { region, memory, free: false });
+        self.staging.push(Staging { region, memory, users: 1 });
         Ok(Some(self.staging.len() - 1))
+    }
+
+    /// A free staging buffer, if every lane finds one besides: a run that waits for one must not wait for readers.
+    pub(crate) fn stage_for_readers(&mut self) -> Result<Option<usize>, Error> {
+        let used = self.staging.iter().filter(|s| s.users > 0).count();
+        let spare = (self.settings.slots as usize - 1) * self.recorders.len();
+        if used < spare { self.stage() } else { Ok(None) }
     }
 
     pub(crate) fn staging(&self, index: usize) -> &Staging {
@@ -363,9 +372,14 @@ impl Machine {
         Span { region: self.staging[index].region, offset: 0, len: bytes }
     }
 
-    /// A staging buffer may be used again.
+    /// Another message is in a staging buffer.
+    pub(crate) fn share_staging(&mut self, index: usize) {
+        self.staging[index].users += 1;
+    }
+
+    /// A message is in a staging buffer no more.
     pub(crate) fn unstage(&mut self, index: usize) {
-        self.staging[index].free = true;
+        self.staging[index].users -= 1;
     }
 
     pub(crate) fn next_token(&mut self) -> Token {

@@ -33,6 +33,8 @@ pub(crate) struct LanePlan {
     /// For each send that answers the receive and reduce before it with the sum, the chunk of the receiver's output that
     /// the sum may be written to while it is formed; `NO_LANDING` otherwise.
     answers: Box<[u32]>,
+    /// For each send to several peers in a row, the first of them; otherwise its own number.
+    series: Box<[u32]>,
     /// Whether it sends from the output.
     pub(crate) forwards: bool,
     /// Everybody this lane talks to, once.
@@ -91,6 +93,7 @@ impl Plan {
             lands: Box::new([0]),
             stays: Box::new([Stays::ALWAYS]),
             answers: Box::new([NO_LANDING]),
+            series: Box::new([0]),
             forwards: false,
             peers: Box::new([PeerUse { peer, lands_out, lands_in }]),
         };
@@ -105,6 +108,7 @@ impl Plan {
             lands: Box::new([NO_LANDING]),
             stays: Box::new([Stays::default()]),
             answers: Box::new([NO_LANDING]),
+            series: Box::new([0]),
             forwards: false,
             peers: Box::new([]),
         };
@@ -123,10 +127,24 @@ impl Plan {
                 + size_of_val(&*lane.lands)
                 + size_of_val(&*lane.stays)
                 + size_of_val(&*lane.answers)
+                + size_of_val(&*lane.series)
                 + size_of_val(&*lane.peers)
         };
         size_of::<Self>() + size_of_val(&*self.lanes) + self.lanes.iter().map(lane).sum::<usize>()
     }
+}
+
+/// For each step the first of the sends of the same source that it follows without other steps between.
+fn series(steps: &[Step]) -> Box<[u32]> {
+    let mut series: Vec<u32> = (0..).take(steps.len()).collect();
+    for at in 1..steps.len() {
+        if let [Step::Send { src: before, .. }, Step::Send { src, .. }] = &steps[at - 1..=at]
+            && before == src
+        {
+            series[at] = series[at - 1];
+        }
+    }
+    series.into()
 }
 
 fn needs_scratch(step: &Step) -> bool {
@@ -184,7 +202,15 @@ impl LanePlan {
         let from_output =
             |step: &Step| matches!(step, Step::Send { src, .. } if src.buf == Buf::Output);
         let forwards = steps.iter().any(from_output);
-        Self { steps, lands: lands.into(), stays, answers, forwards, peers: peers.into() }
+        let series = series(&steps);
+        Self { steps, lands: lands.into(), stays, answers, series, forwards, peers: peers.into() }
+    }
+
+    /// Which of the series of sends of one source to several peers step `at` belongs to, if to any.
+    pub(crate) fn series(&self, at: usize) -> Option<u32> {
+        let first = self.series[at];
+        let begins = || self.series.get(at + 1).is_some_and(|next| *next == first);
+        (first as usize != at || begins()).then_some(first)
     }
 
     /// The chunk of the receiver's output that the sum which step `at` sends may be written to as it is formed.
@@ -296,6 +322,21 @@ mod tests {
     use dure_plan::algorithms;
 
     use super::*;
+
+    #[test]
+    fn sends_of_one_source_in_a_row_are_a_series() {
+        let by = dure_plan::find(Collective::AllReduce, "two-shot").unwrap();
+        let plan = Plan::collect(Collective::AllReduce, &World::flat(4), by, Rank(0));
+        let lane = &plan.lanes[0];
+        // The parts of the input go to one rank each, the sum to all others, one after the other.
+        let sends_sum =
+            |step: &Step| matches!(step, Step::Send { src, .. } if src.buf == Buf::Output);
+        let first = lane.steps.iter().position(sends_sum).unwrap();
+        for (at, step) in lane.steps.iter().enumerate() {
+            let series = lane.series(at).map(|series| series as usize);
+            assert_eq!(series, sends_sum(step).then_some(first), "{step}");
+        }
+    }
 
     #[test]
     fn only_ranks_that_use_scratch_have_some() {

@@ -119,6 +119,8 @@ pub(crate) struct Run {
     pub(crate) outputs: Vec<(u32, Memory)>,
     /// Pass and step of the send whose bytes were written to the receiver's output already.
     pub(crate) written: Option<(u32, usize)>,
+    /// The staging buffer that several peers read, and pass and series of their messages.
+    pub(crate) shared: Option<(u32, u32, usize)>,
 }
 
 impl Run {
@@ -138,6 +140,7 @@ impl Run {
             permits: Vec::new(),
             outputs: Vec::new(),
             written: None,
+            shared: None,
         }
     }
 
@@ -189,6 +192,7 @@ impl Run {
             self.record(machine, self.at, peer, bytes);
             self.at += 1;
         }
+        self.unshare(machine);
         let reader = machine.reader_of_run(self.id);
         self.waits_for = reader.or_else(|| self.ungranted.first().map(|(peer, _)| *peer));
         if self.waits_for.is_some() {

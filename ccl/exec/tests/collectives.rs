@@ -228,6 +228,7 @@ fn base() -> Setting {
             slot_bytes: 256,
             landing_bytes: u32::MAX,
             reading_bytes: 64,
+            shares_cores: false,
         },
         options: simulated::Options::default(),
         in_place: false,
@@ -323,6 +324,24 @@ fn between_coherent_peers_that_read_each_other() {
                 let setting = Setting { options, settings, in_place, npu, shared, count };
                 check_all(ranks.clone(), &setting);
             }
+        }
+    }
+}
+
+#[test]
+fn between_coherent_peers_that_share_cores_and_read_one_copy_together() {
+    for (seed, in_place, lanes) in [(8, false, 1), (9, true, 2)] {
+        let options = simulated::Options {
+            seed,
+            window: true,
+            coherent: true,
+            user_memory: false,
+            ..Default::default()
+        };
+        let settings = Settings { slots: 3, lanes, shares_cores: true, ..base().settings };
+        for npu in [false, true] {
+            let setting = Setting { options: options.clone(), settings, in_place, npu, ..base() };
+            check_all(if npu { 3..=3 } else { 3..=5 }, &setting);
         }
     }
 }

@@ -16,8 +16,14 @@ const ELEMS: usize = 500;
 fn kill_after(steps: u32, options: &simulated::Options) -> bool {
     let (clock, nets) = simulated::World::new(RANKS, options);
     let addresses: Box<[_]> = nets.iter().map(|net| net.address()).collect();
-    let settings =
-        Settings { lanes: 1, slots: 2, slot_bytes: 64, landing_bytes: u32::MAX, reading_bytes: 64 };
+    let settings = Settings {
+        lanes: 1,
+        slots: 2,
+        slot_bytes: 64,
+        landing_bytes: u32::MAX,
+        reading_bytes: 64,
+        shares_cores: false,
+    };
     let host = dure_device::host::host();
     let even = Layout::Even { elems: u64::try_from(ELEMS).unwrap(), blocks: 1 };
     let by = find(Collective::AllReduce, "ring").unwrap();

@@ -93,8 +93,14 @@ fn check(coherent: bool, reading_bytes: u32) {
                 ..Default::default()
             };
             let landing_bytes = u32::MAX;
-            let settings =
-                Settings { lanes: 1, slots, slot_bytes: 64, landing_bytes, reading_bytes };
+            let settings = Settings {
+                lanes: 1,
+                slots,
+                slot_bytes: 64,
+                landing_bytes,
+                reading_bytes,
+                shares_cores: false,
+            };
             broadcasts_in_turn(settings, &options);
         }
     }

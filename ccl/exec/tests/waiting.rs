@@ -28,6 +28,7 @@ fn broadcasting() -> (simulated::World, Vec<Executor>) {
         slot_bytes: 128,
         landing_bytes: u32::MAX,
         reading_bytes: 64,
+        shares_cores: false,
     };
     let host = dure_device::host::host();
     let what = Collective::Broadcast { root: Rank(0) };

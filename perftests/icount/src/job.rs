@@ -17,6 +17,7 @@ const SETTINGS: Settings = Settings {
     slot_bytes: 256 << 10,
     landing_bytes: 64 << 10,
     reading_bytes: 16 << 10,
+    shares_cores: false,
 };
 
 /// What the messages go over.
