@@ -13,6 +13,7 @@ use dure_plan::{
 
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::net::POOL;
 
 /// From this many bytes a call uses all lanes: below it, a second lane costs more signals than it overlaps.
 const LANES_FROM: u64 = 1 << 20;
@@ -152,7 +153,9 @@ impl Tuner {
         world: &World,
         ragged: bool,
     ) -> Result<&'static dyn Algorithm> {
-        let options = Choice { deterministic: self.config.deterministic, ragged };
+        // Settings that differed here would leave ranks of one host that do not reach each other.
+        let wired = !self.config.transport.allows(POOL);
+        let options = Choice { deterministic: self.config.deterministic, ragged, wired };
         let default = choose(what, bytes, world, options);
         let rules = &self.config.algo;
         let fits = |by: &dyn Algorithm| {

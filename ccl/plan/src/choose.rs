@@ -14,6 +14,9 @@ pub struct Choice {
     pub deterministic: bool,
     /// Blocks may differ in length (the v-forms): only algorithms that are [`Algorithm::ragged`] qualify.
     pub ragged: bool,
+    /// Ranks of one host do not share memory: what they send each other costs both of them system calls, as between
+    /// hosts.
+    pub wired: bool,
 }
 
 /// Up to here a block of an all-to-all is better packed with others than sent alone.
@@ -67,9 +70,9 @@ pub fn choose(
     options: Choice,
 ) -> &'static dyn Algorithm {
     let name = match what {
-        _ if options.ragged => ragged(what, bytes, world),
+        _ if options.ragged => ragged(what, bytes, world, options.wired),
         _ if options.deterministic && what.reduces() => deterministic(what),
-        _ => fast(what, bytes, world),
+        _ => fast(what, bytes, world, options.wired),
     };
     find(what, name).expect("the table names algorithms that serve the collective")
 }
@@ -80,20 +83,43 @@ fn deterministic(what: Collective) -> &'static str {
 }
 
 /// Those that know no more than the lengths of a rank's own blocks.
-fn ragged(what: Collective, bytes: u64, world: &World) -> &'static str {
+fn ragged(what: Collective, bytes: u64, world: &World, wired: bool) -> &'static str {
     match what {
         Collective::AllToAll | Collective::ReduceScatter => "pairwise",
         Collective::Gather { .. } | Collective::Scatter { .. } => "linear",
         // Every all-gather of the table is ragged, and where there is one block, blocks do not differ.
-        _ => fast(what, bytes, world),
+        _ => fast(what, bytes, world, wired),
     }
 }
 
-fn fast(what: Collective, bytes: u64, world: &World) -> &'static str {
+/// A few ranks, but not two, of one host that do not share memory do as if each had a host of its own, but for what is
+/// named here. They share cores, so that what counts is the number of messages of all together.
+fn wired(what: Collective, bytes: u64) -> Option<&'static str> {
+    match what {
+        Collective::AllReduce if bytes <= 64 << 10 => Some("linear"),
+        Collective::Reduce { .. } if bytes <= 64 << 10 => Some("linear"),
+        // Rank 0 sends all to all.
+        Collective::ReduceScatter | Collective::AllGather if bytes <= 32 << 10 => Some("linear"),
+        // It also copies each block.
+        Collective::AllToAll if bytes <= 16 << 10 => Some("linear"),
+        Collective::AllToAll => Some("all-pairs"),
+        Collective::Broadcast { .. } if bytes <= 64 << 10 => Some("linear"),
+        Collective::Broadcast { .. } => Some("chain"),
+        Collective::Barrier => Some("linear"),
+        _ => None,
+    }
+}
+
+fn fast(what: Collective, bytes: u64, world: &World, over_wire: bool) -> &'static str {
     let n = world.ranks;
     let hosts = world.host_of.iter().max().map_or(1, |last| last + 1);
     let levels = hosts > 1 && hosts < n;
     let few = n <= FEW && hosts == 1;
+    let few_wired = few && over_wire && n > 2;
+    if few_wired && let Some(name) = wired(what, bytes) {
+        return name;
+    }
+    let few = few && !few_wired;
     let size = Size::of(bytes);
     match what {
         Collective::AllReduce => match size {

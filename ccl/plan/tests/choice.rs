@@ -28,7 +28,7 @@ fn worlds() -> Vec<World> {
 }
 
 fn sizes() -> impl Iterator<Item = u64> {
-    (0..40).map(|bits| 1 << bits)
+    std::iter::once(0).chain((0..40).map(|bits| 1 << bits))
 }
 
 #[test]
@@ -36,8 +36,11 @@ fn what_is_chosen_serves_and_is_ragged_where_asked() {
     for world in worlds() {
         for what in ALL {
             for (bytes, ragged) in sizes().flat_map(|bytes| [(bytes, false), (bytes, true)]) {
-                for deterministic in [false, true] {
-                    let by = choose(what, bytes, &world, Choice { deterministic, ragged });
+                for (deterministic, wired) in
+                    [(false, false), (true, false), (false, true), (true, true)]
+                {
+                    let options = Choice { deterministic, ragged, wired };
+                    let by = choose(what, bytes, &world, options);
                     assert!(
                         by.serves(what, &world).is_ok(),
                         "{} as {what} on {world:?}",
@@ -55,7 +58,7 @@ fn what_is_chosen_serves_and_is_ragged_where_asked() {
 fn deterministic_choices_are_uniform_and_blind_to_size_and_placement() {
     for what in ALL.into_iter().filter(|what| what.reduces()) {
         for ragged in [false, true].into_iter().filter(|ragged| !ragged || what.whole(2) > 1) {
-            let options = Choice { deterministic: true, ragged };
+            let options = Choice { deterministic: true, ragged, ..Choice::default() };
             let first = choose(what, 1, &World::flat(2), options).name();
             for world in worlds() {
                 for bytes in sizes() {

@@ -42,7 +42,7 @@ pub(super) fn only(by: &dyn Algorithm, what: Collective, serves: bool) -> Result
 }
 
 /// A refusal.
-fn refuse(by: &dyn Algorithm, what: Collective, why: &str) -> Refusal {
+pub(super) fn refuse(by: &dyn Algorithm, what: Collective, why: &str) -> Refusal {
     Refusal { algorithm: by.name().to_owned(), what: what.to_string(), why: why.to_owned() }
 }
 
