@@ -1,6 +1,5 @@
 //! Huge pages for memory that peers read through the kernel. `process_vm_readv` looks up, pins and releases each page of
-//! its source: with pages of 4 KiB that takes longer than copying them (64 KiB: 7.2 us instead of 4.2, 1 MiB: 97 instead of
-//! 45; two cores of EPYC 9004, Linux 6.18, median of 3000).
+//! its source: with pages of 4 KiB that takes longer than copying them (docs/performance.md).
 
 use std::fs;
 
