@@ -63,6 +63,10 @@ pub(crate) struct PeerUse {
     pub(crate) lands_out: Option<Chunks>,
     /// Where the first message from the peer goes, if all of them may land.
     pub(crate) lands_in: Option<Chunks>,
+    /// Whether all messages to the peer, and all from it, go to one block each. Where blocks differ in length, a rank knows
+    /// nothing of the others' blocks but what it is told of one.
+    pub(crate) one_block_out: bool,
+    pub(crate) one_block_in: bool,
 }
 
 impl Plan {
@@ -95,7 +99,13 @@ impl Plan {
             answers: Box::new([NO_LANDING]),
             series: Box::new([0]),
             forwards: false,
-            peers: Box::new([PeerUse { peer, lands_out, lands_in }]),
+            peers: Box::new([PeerUse {
+                peer,
+                lands_out,
+                lands_in,
+                one_block_out: true,
+                one_block_in: true,
+            }]),
         };
         Self { shape: Shape { parts: 1, scratch: 0, run: 1 }, lanes: Box::new([lane]) }
     }
@@ -164,7 +174,13 @@ impl LanePlan {
         let (mut peers, mut index) = (Vec::<PeerUse>::new(), HashMap::new());
         let mut place = |peer: Rank, peers: &mut Vec<PeerUse>| {
             *index.entry(peer.0).or_insert_with(|| {
-                peers.push(PeerUse { peer: peer.0, lands_out: None, lands_in: None });
+                peers.push(PeerUse {
+                    peer: peer.0,
+                    lands_out: None,
+                    lands_in: None,
+                    one_block_out: true,
+                    one_block_in: true,
+                });
                 peers.len() - 1
             })
         };
@@ -183,6 +199,7 @@ impl LanePlan {
                             .unwrap_or_default();
                         if !chunks.is_empty() {
                             peers[at].lands_out = Some(src);
+                            peers[at].one_block_out = landing.is_one_block(&chunks);
                         }
                         chunks.into_iter()
                     });
@@ -190,8 +207,9 @@ impl LanePlan {
                 }
                 Step::Recv { from, dst } | Step::RecvReduce { from, dst, .. } => {
                     let at = place(from, &mut peers);
-                    if arrivals.get(&from.0).is_some_and(Option::is_some) {
+                    if let Some(Some(chunks)) = arrivals.get(&from.0) {
                         peers[at].lands_in.get_or_insert(dst);
+                        peers[at].one_block_in = landing.is_one_block(chunks);
                     }
                 }
                 Step::Copy { .. } | Step::Reduce { .. } => {}
@@ -288,6 +306,11 @@ impl Landing<'_> {
             }
         }
         found
+    }
+
+    /// Whether chunks of the output are all of one block.
+    fn is_one_block(&self, chunks: &[u32]) -> bool {
+        chunks.windows(2).all(|pair| pair[0] / self.parts == pair[1] / self.parts)
     }
 
     /// The chunk of the output that a chunk is, when the call is in place.

@@ -229,8 +229,10 @@ impl Run {
             let mut is_long = |chunks| {
                 self.segments(machine, chunks) >= u64::from(machine.settings.landing_bytes)
             };
-            let (lands_in, lands_out) =
-                (used.lands_in.filter(|c| is_long(*c)), used.lands_out.filter(|c| is_long(*c)));
+            let ragged = self.geometry().layouts().ragged;
+            let lands_in = used.lands_in.filter(|c| (!ragged || used.one_block_in) && is_long(*c));
+            let lands_out =
+                used.lands_out.filter(|c| (!ragged || used.one_block_out) && is_long(*c));
             if let Some(chunks) = lands_in {
                 self.ungranted.push((used.peer, chunks));
             }

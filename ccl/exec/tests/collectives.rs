@@ -372,3 +372,56 @@ fn many_seeds_of_delays_and_full_queues() {
         check_all([4], &Setting { options, settings, ..base() });
     }
 }
+
+/// An all-gather of blocks of different length, whose owners know only where their own begins.
+fn check_ragged_all_gather(by: &dyn Algorithm, n: u32, setting: &Setting) {
+    let lens: Vec<u64> = (0..n).map(|rank| [3, 0, 200, 70, 1][rank as usize % 5]).collect();
+    let mut end = 0;
+    let blocks: Arc<[_]> = lens.iter().map(|len| (end, end += len).0..end).collect();
+    let mut job = Job::new(n, setting);
+    let mut outputs = Vec::new();
+    for (me, len) in (0..n).zip(&lens) {
+        let (src, dst) = (job.buffer(me, *len, false), job.buffer(me, end, false));
+        job.write(src, &mut (0..*len).map(|i| value(me, 0, i)).collect::<Vec<_>>());
+        job.write(dst, &mut vec![-1.0; usize::try_from(end).unwrap()]);
+        let layouts = Layouts {
+            elem: 4,
+            input: Layout::Ragged([0..*len].into()),
+            output: Layout::Ragged(Arc::clone(&blocks)),
+            whole: Layout::Ragged(Arc::clone(&blocks)),
+            ragged: true,
+        };
+        let plan = Plan::collect(Collective::AllGather, &World::flat(n), by, Rank(me));
+        let sum = (Dtype::F32, Combine::Sum);
+        let prepared =
+            Arc::new(Prepared::new(Arc::new(plan), &layouts, setting.settings, sum).unwrap());
+        let call = Call { prepared, input: src, output: dst, digest: 1 };
+        // SAFETY: the buffers live as long as the device, which outlives the run below.
+        unsafe { job.executors[me as usize].submit(call, Track::Collective) }.unwrap();
+        outputs.push(dst);
+    }
+    job.run();
+    let want: Vec<f32> =
+        (0..n).zip(&lens).flat_map(|(b, len)| (0..*len).map(move |i| value(b, 0, i))).collect();
+    for (me, output) in (0..n).zip(outputs) {
+        assert!(job.read(output) == want, "rank {me} of {} on {n} ranks, {setting:?}", by.name());
+    }
+}
+
+#[test]
+fn blocks_of_different_length_land_where_they_belong() {
+    let what = Collective::AllGather;
+    for landing_bytes in [4, 64, u32::MAX] {
+        let settings = Settings { landing_bytes, ..base().settings };
+        let options = simulated::Options { seed: 6, user_memory: true, ..Default::default() };
+        let setting = Setting { settings, options, ..base() };
+        for n in 2..=8 {
+            let serves =
+                |by: &&&dyn Algorithm| by.serves(what, &World::flat(n)).is_ok() && by.ragged(what);
+            algorithms()
+                .iter()
+                .filter(serves)
+                .for_each(|by| check_ragged_all_gather(*by, n, &setting));
+        }
+    }
+}
