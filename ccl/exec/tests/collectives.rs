@@ -386,7 +386,7 @@ fn check_ragged_all_gather(by: &dyn Algorithm, n: u32, setting: &Setting) {
         job.write(dst, &mut vec![-1.0; usize::try_from(end).unwrap()]);
         let layouts = Layouts {
             elem: 4,
-            input: Layout::Ragged([0..*len].into()),
+            input: Layout::Ragged(std::iter::once(0..*len).collect()),
             output: Layout::Ragged(Arc::clone(&blocks)),
             whole: Layout::Ragged(Arc::clone(&blocks)),
             ragged: true,
