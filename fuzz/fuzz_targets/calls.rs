@@ -174,7 +174,11 @@ impl Job {
                     algorithms().iter().filter(|by| by.serves(what, &self.world).is_ok()).collect();
                 let by = serving.get(usize::from(algorithm) % serving.len().max(1))?;
                 let plan = Plan::collect(what, &self.world, **by, Rank(rank));
-                (plan, layouts(what, ranks, rank, elems), Track::Collective)
+                (
+                    plan,
+                    Layouts::even(what, (ranks, Rank(rank)), 4, elements(elems)),
+                    Track::Collective,
+                )
             }
             What::Message { from, to, elems } => message(rank, from, to, elems, ranks)?,
         };
@@ -264,17 +268,6 @@ fn elements(elems: u16) -> u64 {
 
 fn even(elems: u64, blocks: u32) -> Layout {
     Layout::Even { elems, blocks }
-}
-
-fn layouts(what: Collective, ranks: u32, rank: u32, elems: u16) -> Layouts {
-    let (elems, blocks) = (elements(elems), what.blocks(ranks, Rank(rank)));
-    Layouts {
-        elem: 4,
-        input: even(elems, blocks.input),
-        output: even(elems, blocks.output),
-        whole: even(elems, what.whole(ranks)),
-        ragged: false,
-    }
 }
 
 /// The part of `rank` in a message; `None` when it has none.

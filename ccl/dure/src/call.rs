@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use dure_device::{Dtype, Memory};
 use dure_exec::{Layout, Layouts};
-use dure_plan::{Blocks, Collective, Rank};
+use dure_plan::{Collective, Rank};
 
 use crate::element::{ReduceOp, op_name};
 use crate::error::{Error, Result};
@@ -123,8 +123,7 @@ impl Request {
         let even = |elems: u64, blocks: u32| Layout::Even { elems, blocks };
         let (input, output, whole) = match &self.action {
             Action::Collective(what, count) => {
-                let Blocks { input, output } = what.blocks(ranks, me);
-                (even(*count, input), even(*count, output), even(*count, what.whole(ranks)))
+                return Layouts::even(*what, (ranks, me), elem, *count);
             }
             Action::Ragged(what, counts) => ragged(*what, counts, ranks, me),
             Action::Send(_) => {

@@ -7,7 +7,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use dure_plan::{Buf, Chunks, Shape};
+use dure_plan::{Blocks, Buf, Chunks, Collective, Rank, Shape};
 
 use crate::Error;
 
@@ -77,6 +77,14 @@ pub struct Layouts {
 }
 
 impl Layouts {
+    /// Those of a collective on rank `me` of `ranks` whose blocks all have `elems` elements of `elem` bytes.
+    pub fn even(what: Collective, (ranks, me): (u32, Rank), elem: u32, elems: u64) -> Self {
+        let Blocks { input, output } = what.blocks(ranks, me);
+        let even = |blocks| Layout::Even { elems, blocks };
+        let whole = even(what.whole(ranks));
+        Self { elem, input: even(input), output: even(output), whole, ragged: false }
+    }
+
     /// Memory of the lists of blocks, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         let list = |layout: &Layout| match layout {

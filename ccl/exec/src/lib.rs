@@ -91,18 +91,6 @@ pub struct Waiting {
     pub peer: Option<u32>,
 }
 
-impl Waiting {
-    /// The peer that the step is with.
-    fn partner(&self) -> Option<u32> {
-        match self.step? {
-            Step::Send { to: peer, .. }
-            | Step::Recv { from: peer, .. }
-            | Step::RecvReduce { from: peer, .. } => Some(peer.0),
-            Step::Copy { .. } | Step::Reduce { .. } => None,
-        }
-    }
-}
-
 impl fmt::Display for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "lane {} pass {} step {}: ", self.lane, self.pass, self.at)?;
@@ -111,7 +99,7 @@ impl fmt::Display for Waiting {
             None => f.write_str("its last messages leave")?,
         }
         match self.peer {
-            Some(peer) if self.peer != self.partner() => {
+            Some(peer) if self.step.and_then(|step| step.peer()) != Some(Rank(peer)) => {
                 write!(f, " (rank {peer} has yet to read a message)")
             }
             _ => Ok(()),

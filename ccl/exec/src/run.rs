@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use dure_device::Memory;
-use dure_plan::{Chunks, Step};
+use dure_plan::{Chunks, Rank, Step};
 use dure_transport::{Card, Peer, Posted, RemoteRegion};
 
 use crate::Error;
@@ -183,12 +183,7 @@ impl Run {
             }
             progress = Progress::Moved;
             let bytes = machine.segments.iter().map(|s| s.end - s.start).sum();
-            let peer = match step {
-                Step::Send { to: peer, .. }
-                | Step::Recv { from: peer, .. }
-                | Step::RecvReduce { from: peer, .. } => peer.0,
-                Step::Copy { .. } | Step::Reduce { .. } => u32::MAX,
-            };
+            let peer = step.peer().map_or(u32::MAX, |Rank(peer)| peer);
             self.record(machine, self.at, peer, bytes);
             self.at += 1;
         }

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use dure_device::{Memory, Work};
-use dure_plan::{Buf, Chunks, Sources, Step};
+use dure_plan::{Buf, Chunks, Rank, Sources, Step};
 
 use crate::geometry::Geometry;
 use crate::machine::Machine;
@@ -150,8 +150,8 @@ impl ShortRun {
     pub(crate) fn waiting(&self) -> Waiting {
         let step = self.prepared.plan.lanes[LANE].steps.get(self.at).copied();
         let at = u32::try_from(self.at).expect("a short plan has few steps");
-        let waiting = Waiting { digest: self.digest, lane: 0, pass: 0, at, step, peer: None };
-        Waiting { peer: waiting.partner(), ..waiting }
+        let peer = step.and_then(|step| step.peer()).map(|Rank(peer)| peer);
+        Waiting { digest: self.digest, lane: 0, pass: 0, at, step, peer }
     }
 
     #[inline]

@@ -172,15 +172,7 @@ fn check(by: &dyn Algorithm, what: Collective, world: &World, setting: &Setting)
                 .map(|i| value(me, u32::try_from(i / setting.count).unwrap(), i % setting.count))
                 .collect();
             job.write(src, &mut values);
-            let even = |blocks: u32| Layout::Even { elems: setting.count, blocks };
-            let blocks = what.blocks(n, Rank(me));
-            let layouts = Layouts {
-                elem: 4,
-                input: even(blocks.input),
-                output: even(blocks.output),
-                whole: even(what.whole(n)),
-                ragged: false,
-            };
+            let layouts = Layouts::even(what, (n, Rank(me)), 4, setting.count);
             let plan = Arc::new(Plan::collect(what, world, by, Rank(me)));
             let sum = (Dtype::F32, Combine::Sum);
             let prepared = Arc::new(Prepared::new(plan, &layouts, setting.settings, sum).unwrap());

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use dure_device::{Combine, Dtype, Memory};
-use dure_exec::{Call, Error, Executor, Layout, Layouts, Plan, Prepared, Settings, Track};
+use dure_exec::{Call, Error, Executor, Layouts, Plan, Prepared, Settings, Track};
 use dure_plan::{Collective, Rank, World, find};
 use dure_transport::{Peer, simulated};
 
@@ -25,7 +25,6 @@ fn kill_after(steps: u32, options: &simulated::Options) -> bool {
         shares_cores: false,
     };
     let host = dure_device::host::host();
-    let even = Layout::Even { elems: u64::try_from(ELEMS).unwrap(), blocks: 1 };
     let by = find(Collective::AllReduce, "ring").unwrap();
     let mut buffers = vec![[1_u32; ELEMS]; 2 * RANKS as usize];
     let mut memory = buffers
@@ -36,13 +35,8 @@ fn kill_after(steps: u32, options: &simulated::Options) -> bool {
         let queues = vec![(host.space(), host.queue().unwrap())];
         let mut executor = Executor::new(net, addresses.clone(), settings, queues);
         let plan = Plan::collect(Collective::AllReduce, &World::flat(RANKS), by, Rank(rank));
-        let layouts = Layouts {
-            elem: 4,
-            input: even.clone(),
-            output: even.clone(),
-            whole: even.clone(),
-            ragged: false,
-        };
+        let elems = u64::try_from(ELEMS).unwrap();
+        let layouts = Layouts::even(Collective::AllReduce, (RANKS, Rank(rank)), 4, elems);
         let sum = (Dtype::Uint32, Combine::Sum);
         let prepared = Prepared::new(Arc::new(plan), &layouts, settings, sum).unwrap();
         let call = Call {

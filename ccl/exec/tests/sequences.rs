@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use dure_device::{Combine, Dtype, Memory};
-use dure_exec::{Call, Executor, Layout, Layouts, Plan, Prepared, Settings, Track};
+use dure_exec::{Call, Executor, Layouts, Plan, Prepared, Settings, Track};
 use dure_plan::{Collective, Rank, World, find};
 use dure_transport::simulated;
 
@@ -29,15 +29,8 @@ struct Broadcast {
 impl Broadcast {
     fn submit(me: u32, root: u32, digest: u32, executor: &mut Executor) -> Self {
         let what = Collective::Broadcast { root: Rank(root) };
-        let blocks = what.blocks(RANKS, Rank(me));
-        let even = |blocks| Layout::Even { elems: u64::try_from(ELEMS).unwrap(), blocks };
-        let layouts = Layouts {
-            elem: 4,
-            input: even(blocks.input),
-            output: even(blocks.output),
-            whole: even(what.whole(RANKS)),
-            ragged: false,
-        };
+        let elems = u64::try_from(ELEMS).unwrap();
+        let layouts = Layouts::even(what, (RANKS, Rank(me)), 4, elems);
         let by = find(what, "linear").unwrap();
         let plan = Arc::new(Plan::collect(what, &World::flat(RANKS), by, Rank(me)));
         let sum = (Dtype::Uint32, Combine::Sum);

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use dure_device::{Combine, Dtype};
-use dure_exec::{Call, Executor, Layout, Layouts, Plan, Prepared, Settings, Track};
+use dure_exec::{Call, Executor, Layouts, Plan, Prepared, Settings, Track};
 use dure_plan::{Collective, Rank, World, find};
 use dure_transport::simulated;
 
@@ -36,15 +36,7 @@ fn broadcasting() -> (simulated::World, Vec<Executor>) {
     let rank = |(me, net)| {
         let queues = vec![(host.space(), host.queue().unwrap())];
         let mut executor = Executor::new(net, addresses.clone(), settings, queues);
-        let blocks = what.blocks(RANKS, Rank(me));
-        let even = |blocks| Layout::Even { elems: ELEMS.into(), blocks };
-        let layouts = Layouts {
-            elem: 4,
-            input: even(blocks.input),
-            output: even(blocks.output),
-            whole: even(what.whole(RANKS)),
-            ragged: false,
-        };
+        let layouts = Layouts::even(what, (RANKS, Rank(me)), 4, ELEMS.into());
         let plan = Arc::new(Plan::collect(what, &World::flat(RANKS), by, Rank(me)));
         let sum = (Dtype::Uint32, Combine::Sum);
         let prepared = Arc::new(Prepared::new(plan, &layouts, settings, sum).unwrap());

@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::algorithm::{Algorithm, Collective, Shape as Cut, World};
 use crate::flaw::{Flaw, Place};
 use crate::memory::Places;
-use crate::schedule::{Lane, peer};
+use crate::schedule::Lane;
 use crate::step::{Buf, Chunks, Rank, Step};
 
 /// The arguments of a proof make sense.
@@ -98,7 +98,7 @@ impl Rules {
 
     /// A message goes to another rank.
     fn peer(&self) -> Result<(), Flaw> {
-        let Some(peer) = peer(self.at.step) else { return Ok(()) };
+        let Some(peer) = self.at.step.peer() else { return Ok(()) };
         self.ensure(peer != self.at.rank, "a rank does not talk to itself")?;
         self.ensure(peer.0 < self.ranks, "there is no such rank")
     }

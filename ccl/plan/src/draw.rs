@@ -5,7 +5,7 @@ use std::fmt::{self, Display, Write};
 use crate::algorithm::{Algorithm, Collective, World};
 use crate::check;
 use crate::flaw::Flaw;
-use crate::schedule::{At, Lane, peer};
+use crate::schedule::{At, Lane};
 use crate::step::{Rank, Step};
 use crate::timeline::Timeline;
 
@@ -281,7 +281,7 @@ impl Drawing<'_> {
         let step = self.lane.steps[at.rank as usize][at.index as usize];
         let after = self.timeline.starts[at.rank as usize].last().map_or(0, |start| start + 1);
         let (x, y) = (self.x(after.min(self.columns())) + 6, Self::y(at.rank));
-        let Rank(whom) = peer(step).expect("only messages are waited for");
+        let Rank(whom) = step.peer().expect("only messages are waited for");
         writeln!(
             f,
             r#"<text class="w" x="{x}" y="{}">waits for rank {whom}: {step}</text>"#,

@@ -62,15 +62,6 @@ pub(crate) enum Halt<E> {
     Machine(E),
 }
 
-/// The peer with whom a step exchanges a message.
-pub(crate) fn peer(step: Step) -> Option<Rank> {
-    match step {
-        Step::Send { to, .. } => Some(to),
-        Step::Recv { from, .. } | Step::RecvReduce { from, .. } => Some(from),
-        Step::Copy { .. } | Step::Reduce { .. } => None,
-    }
-}
-
 /// The edge of a step of rank `me`.
 fn edge(me: Rank, step: Step) -> Option<Edge> {
     match step {
@@ -188,7 +179,7 @@ impl Run<'_> {
 
     /// Counts a message, and wakes the peer if it waits for just that.
     fn pass_on(&mut self, step: Step, edge: u32) {
-        let Some(Rank(peer)) = peer(step) else { return };
+        let Some(Rank(peer)) = step.peer() else { return };
         let in_flight = &mut self.in_flight[edge as usize];
         *in_flight =
             if matches!(step, Step::Send { .. }) { *in_flight + 1 } else { *in_flight - 1 };

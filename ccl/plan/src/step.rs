@@ -145,6 +145,18 @@ impl Display for Step {
     }
 }
 
+impl Step {
+    /// The peer with whom it exchanges a message.
+    pub const fn peer(&self) -> Option<Rank> {
+        match *self {
+            Self::Send { to: peer, .. }
+            | Self::Recv { from: peer, .. }
+            | Self::RecvReduce { from: peer, .. } => Some(peer),
+            Self::Copy { .. } | Self::Reduce { .. } => None,
+        }
+    }
+}
+
 impl Sources {
     /// Operand `group` of a reduction to `len` chunks.
     pub const fn operand(self, group: u32, len: u32) -> Chunks {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use dure_device::{Combine, Dtype, Memory};
-use dure_exec::{Call, Error, Executor, Layout, Layouts, Plan, Prepared, Settings, Track};
+use dure_exec::{Call, Error, Executor, Layouts, Plan, Prepared, Settings, Track};
 use dure_plan::{Choice, Collective, Rank, World, choose};
 use dure_tcp::{Port, PortOptions};
 use dure_transport::proof::Key;
@@ -91,9 +91,8 @@ impl Job {
         let addresses: Box<[Card]> = nets.iter().map(|net| net.address()).collect();
         let world = World::flat(2);
         let by = choose(Collective::AllReduce, bytes, &world, Choice::default());
-        let block = Layout::Even { elems: bytes / 4, blocks: 1 };
-        let (input, output, whole) = (block.clone(), block.clone(), block);
-        let layouts = Layouts { elem: 4, input, output, whole, ragged: false };
+        // The same on both ranks.
+        let layouts = Layouts::even(Collective::AllReduce, (2, Rank(0)), 4, bytes / 4);
         let host = dure_device::host::host();
         let len = usize::try_from(bytes).expect("a few pages");
         let member = |(rank, net)| {

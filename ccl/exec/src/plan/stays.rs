@@ -40,7 +40,7 @@ pub(super) fn of(landing: &Landing<'_>, me: Rank, lane: u16, steps: &[Step]) -> 
         }
         // Whether the receiver sends what step `later` overwrites the source with only when it has read it.
         let mut answered = |later: usize| {
-            let Some((peer, reply)) = with(&steps[later]).zip(messages[later]) else {
+            let Some((peer, reply)) = steps[later].peer().zip(messages[later]) else {
                 return false;
             };
             let order = orders.entry(to).or_insert_with(|| order(landing, to, lane, me));
@@ -89,7 +89,7 @@ fn filled(
 ) -> Option<u32> {
     let messages = numbered(steps);
     let is = |at: usize, message: Message| {
-        with(&steps[at]) == Some(me) && messages[at] == Some(message.mirrored())
+        steps[at].peer() == Some(me) && messages[at] == Some(message.mirrored())
     };
     let last_sent = (0..steps.len()).find(|at| is(*at, received))?;
     let filling = (0..steps.len()).find(|at| is(*at, sent))?;
@@ -156,21 +156,11 @@ fn numbered(steps: &[Step]) -> Vec<Option<Message>> {
     steps.iter().map(number).collect()
 }
 
-/// The peer of a message.
-fn with(step: &Step) -> Option<Rank> {
-    match *step {
-        Step::Send { to: peer, .. }
-        | Step::Recv { from: peer, .. }
-        | Step::RecvReduce { from: peer, .. } => Some(peer),
-        Step::Copy { .. } | Step::Reduce { .. } => None,
-    }
-}
-
 /// Where each message that `rank` exchanges with `peer` comes in the order of its steps.
 fn order(landing: &Landing<'_>, rank: Rank, lane: u16, peer: Rank) -> HashMap<Message, usize> {
     let steps: Vec<Step> = landing.by.steps(landing.what, landing.world, rank, lane).collect();
     let messages = steps.iter().zip(numbered(&steps)).enumerate();
-    let theirs = messages.filter(|(_, (step, _))| with(step) == Some(peer));
+    let theirs = messages.filter(|(_, (step, _))| step.peer() == Some(peer));
     theirs.filter_map(|(at, (_, message))| Some((message?, at))).collect()
 }
 
