@@ -1,7 +1,7 @@
 //! Buffers that peers read where they are, by the system's help: where that happens again and again, the transport is
 //! asked to make it cheaper.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use dure_device::Memory;
 
@@ -28,7 +28,8 @@ struct Frame {
 #[derive(Debug, Default)]
 pub(crate) struct Lent {
     frames: HashMap<usize, Frame>,
-    due: Option<Memory>,
+    /// What is to be handed over.
+    due: VecDeque<Memory>,
 }
 
 impl Lent {
@@ -48,16 +49,16 @@ impl Lent {
             let frame = self.frames.entry(index).or_insert(Frame { read: 0, due: WORTH });
             frame.due = frame.due.max(frame.read + 1) * AGAIN;
         }
-        self.due = Some(whole);
+        self.due.push_back(whole);
     }
 
     /// Memory to hand to the transport now that no peer reads any.
     #[inline]
     pub(crate) fn take_due(&mut self) -> Option<Memory> {
-        let due = self.due.take()?;
+        let due = self.due.pop_front()?;
         let now = due.len.min(AT_ONCE);
         if now < due.len {
-            self.due = Some(due.part(now, due.len - now));
+            self.due.push_front(due.part(now, due.len - now));
         }
         Some(due.part(0, now))
     }
@@ -91,6 +92,14 @@ mod tests {
         assert_eq!(lent.take_due(), Some(whole));
         read(&mut lent, whole, 100);
         assert_eq!(lent.take_due(), None);
+    }
+
+    #[test]
+    fn buffers_that_become_due_in_one_call_are_all_handed_over() {
+        let (mut lent, first, second) = (Lent::default(), memory(5, FRAME), memory(9, FRAME));
+        read(&mut lent, first, 3);
+        read(&mut lent, second, 3);
+        assert_eq!([(); 3].map(|()| lent.take_due()), [Some(first), Some(second), None]);
     }
 
     #[test]
