@@ -14,10 +14,9 @@ use crate::work::{Sink, part};
 
 /// A message that stays on this side until it was read.
 struct Kept {
-    kind: Kind,
     place: Place,
-    /// Where it is: here, or in a staging buffer.
-    memory: Vec<Memory>,
+    /// It is in a buffer of the caller's, or in this staging buffer.
+    memory: Option<Memory>,
     staging: Option<usize>,
 }
 
@@ -35,15 +34,18 @@ impl Run {
             self.publish(machine, to, (slot, bytes), Kind::Output);
             return Ok(Begun::Done);
         }
-        if let Some(Kept { kind, place, memory, staging }) = self.keep(machine, to, src, bytes)?
-            && let place = place.encode()
-            && place.len() <= slot.len - PAYLOAD
+        if let Some(Kept { place, memory, staging }) = self.keep(machine, to, src, bytes)?
+            && let encoded = place.encode()
+            && encoded.len() <= slot.len - PAYLOAD
         {
             // SAFETY: the slot is free, and a window on it is alive as long as the link.
-            unsafe { slot::write(slot.part(PAYLOAD, place.len()), &place) };
-            let number = self.publish(machine, to, (slot, bytes), kind);
+            unsafe { slot::write(slot.part(PAYLOAD, encoded.len()), &encoded) };
+            let number = self.publish(machine, to, (slot, bytes), place.kind());
             let until = Until::Freed { lane: self.lane, slot: number };
-            staging.into_iter().for_each(|index| machine.share_staging(index));
+            if let Some(index) = staging {
+                machine.share_staging(index);
+            }
+            let memory = memory.into_iter().collect();
             machine.hold(Held { until, to, run: self.id, memory, staging });
             return Ok(Begun::Done);
         }
@@ -66,31 +68,28 @@ impl Run {
             return Ok(None);
         }
         let (start, memory) = (segment.start, part(whole, segment));
+        let here = |place| Ok(Some(Kept { place, memory: Some(memory), staging: None }));
         let stays = self.steps().stays(self.at);
         let stays = if self.call.in_place { stays.in_place } else { stays.apart };
-        let cover = cover.filter(|_| stays);
-        let card = cover.and_then(|cover| Some((cover, machine.net.key(cover.region, Peer(to))?)));
-        if let Some((cover, card)) = card {
+        if let Some(cover) = cover.filter(|_| stays)
+            && let Some(card) = machine.net.key(cover.region, Peer(to))
+        {
             let output = self.writable(machine, to).unwrap_or_default();
-            let place = Place { at: cover.offset + start, card, output };
-            let memory = vec![memory];
-            return Ok(Some(Kept { kind: Kind::Region, place, memory, staging: None }));
+            return here(Place { at: cover.offset + start, card, output });
         }
         if let Some(series) = self.steps().series(self.at).filter(|_| machine.settings.shares_cores)
             && let Some(index) = self.share(machine, src, series)?
             && let Some(card) = machine.net.key(machine.staging(index).region, Peer(to))
         {
-            let place = Place { at: 0, card, output: Default::default() };
-            let (kind, memory) = (Kind::Region, Vec::new());
-            return Ok(Some(Kept { kind, place, memory, staging: Some(index) }));
+            let place = Place { card, ..Place::default() };
+            return Ok(Some(Kept { place, memory: None, staging: Some(index) }));
         }
         if !(stays && machine.link(to).is_read()) {
             return Ok(None);
         }
         machine.lent.note(whole, memory);
         let at = memory.ptr.as_ptr().expose_provenance() as u64;
-        let place = Place { at, card: Card::default(), output: Default::default() };
-        Ok(Some(Kept { kind: Kind::Address, place, memory: vec![memory], staging: None }))
+        here(Place { at, ..Place::default() })
     }
 
     /// The staging buffer with what several peers are to read: it is copied once by this side, and by each of them without

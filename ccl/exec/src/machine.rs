@@ -187,8 +187,7 @@ impl Machine {
                 let (link, net) = self.link_and_net(to);
                 link.ready()?;
                 if link.is_freed(net, lane, slot) {
-                    let staging = self.held.swap_remove(index).staging;
-                    staging.into_iter().for_each(|index| self.unstage(index));
+                    self.let_go(index);
                     moved = true;
                     continue;
                 }
@@ -393,8 +392,14 @@ impl Machine {
     }
 
     fn release(&mut self, token: Token) {
-        let index = self.held.iter().position(|h| h.until == Until::Sent(token));
-        if let Some(staging) = index.and_then(|index| self.held.swap_remove(index).staging) {
+        if let Some(index) = self.held.iter().position(|h| h.until == Until::Sent(token)) {
+            self.let_go(index);
+        }
+    }
+
+    /// A source is read no more.
+    fn let_go(&mut self, index: usize) {
+        if let Some(staging) = self.held.swap_remove(index).staging {
             self.unstage(staging);
         }
     }

@@ -59,14 +59,20 @@ impl Stays {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PeerUse {
     pub(crate) peer: u32,
-    /// What the first message to the peer carries, if all of them may land.
-    pub(crate) lands_out: Option<Chunks>,
-    /// Where the first message from the peer goes, if all of them may land.
-    pub(crate) lands_in: Option<Chunks>,
-    /// Whether all messages to the peer, and all from it, go to one block each. Where blocks differ in length, a rank knows
-    /// nothing of the others' blocks but what it is told of one.
-    pub(crate) one_block_out: bool,
-    pub(crate) one_block_in: bool,
+    /// The messages to the peer, if all of them may land.
+    pub(crate) lands_out: Option<Lands>,
+    /// The messages from the peer, if all of them may land.
+    pub(crate) lands_in: Option<Lands>,
+}
+
+/// The messages of an edge, all of which may land.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lands {
+    /// What the first of them carries, on the side that looks.
+    pub(crate) first: Chunks,
+    /// Whether all of them go to one block. Where blocks differ in length, a rank knows nothing of the others' blocks but
+    /// what it is told of one.
+    pub(crate) one_block: bool,
 }
 
 impl Plan {
@@ -85,9 +91,10 @@ impl Plan {
 
     /// A message to (or from) one peer, outside any collective.
     pub fn message(step: Step) -> Self {
+        let lands = |first| Some(Lands { first, one_block: true });
         let (peer, lands_out, lands_in) = match step {
-            Step::Send { to, src } => (to.0, Some(src), None),
-            Step::Recv { from, dst } => (from.0, None, Some(dst)),
+            Step::Send { to, src } => (to.0, lands(src), None),
+            Step::Recv { from, dst } => (from.0, None, lands(dst)),
             Step::RecvReduce { .. } | Step::Copy { .. } | Step::Reduce { .. } => {
                 unreachable!("a message is a send or a receive")
             }
@@ -99,13 +106,7 @@ impl Plan {
             answers: Box::new([NO_LANDING]),
             series: Box::new([0]),
             forwards: false,
-            peers: Box::new([PeerUse {
-                peer,
-                lands_out,
-                lands_in,
-                one_block_out: true,
-                one_block_in: true,
-            }]),
+            peers: Box::new([PeerUse { peer, lands_out, lands_in }]),
         };
         Self { shape: Shape { parts: 1, scratch: 0, run: 1 }, lanes: Box::new([lane]) }
     }
@@ -174,13 +175,7 @@ impl LanePlan {
         let (mut peers, mut index) = (Vec::<PeerUse>::new(), HashMap::new());
         let mut place = |peer: Rank, peers: &mut Vec<PeerUse>| {
             *index.entry(peer.0).or_insert_with(|| {
-                peers.push(PeerUse {
-                    peer: peer.0,
-                    lands_out: None,
-                    lands_in: None,
-                    one_block_out: true,
-                    one_block_in: true,
-                });
+                peers.push(PeerUse { peer: peer.0, lands_out: None, lands_in: None });
                 peers.len() - 1
             })
         };
@@ -198,8 +193,7 @@ impl LanePlan {
                             .flatten()
                             .unwrap_or_default();
                         if !chunks.is_empty() {
-                            peers[at].lands_out = Some(src);
-                            peers[at].one_block_out = landing.is_one_block(&chunks);
+                            peers[at].lands_out = Some(landing.lands(src, &chunks));
                         }
                         chunks.into_iter()
                     });
@@ -208,8 +202,7 @@ impl LanePlan {
                 Step::Recv { from, dst } | Step::RecvReduce { from, dst, .. } => {
                     let at = place(from, &mut peers);
                     if let Some(Some(chunks)) = arrivals.get(&from.0) {
-                        peers[at].lands_in.get_or_insert(dst);
-                        peers[at].one_block_in = landing.is_one_block(chunks);
+                        peers[at].lands_in.get_or_insert_with(|| landing.lands(dst, chunks));
                     }
                 }
                 Step::Copy { .. } | Step::Reduce { .. } => {}
@@ -308,9 +301,10 @@ impl Landing<'_> {
         found
     }
 
-    /// Whether chunks of the output are all of one block.
-    fn is_one_block(&self, chunks: &[u32]) -> bool {
-        chunks.windows(2).all(|pair| pair[0] / self.parts == pair[1] / self.parts)
+    /// Messages that land in these chunks of the output, the first of which is `first` on the side that looks.
+    fn lands(&self, first: Chunks, chunks: &[u32]) -> Lands {
+        let one_block = chunks.windows(2).all(|pair| pair[0] / self.parts == pair[1] / self.parts);
+        Lands { first, one_block }
     }
 
     /// The chunk of the output that a chunk is, when the call is in place.

@@ -10,7 +10,7 @@ use crate::Error;
 use crate::geometry::Geometry;
 use crate::link::{self, Grant, Target};
 use crate::machine::{Cover, Held, Machine, Until};
-use crate::plan::LanePlan;
+use crate::plan::{Lands, LanePlan};
 use crate::prepared::Prepared;
 use crate::recorder::Event;
 use crate::slot::{Kind, LINE};
@@ -220,14 +220,14 @@ impl Run {
             if machine.link(used.peer).is_coherent() {
                 continue;
             }
-            // Both ends of an edge ask this of its first message, and get the same answer.
-            let mut is_long = |chunks| {
-                self.segments(machine, chunks) >= u64::from(machine.settings.landing_bytes)
-            };
+            // Both ends of an edge ask this of its messages, and get the same answer.
             let ragged = self.geometry().layouts().ragged;
-            let lands_in = used.lands_in.filter(|c| (!ragged || used.one_block_in) && is_long(*c));
-            let lands_out =
-                used.lands_out.filter(|c| (!ragged || used.one_block_out) && is_long(*c));
+            let mut long = |lands: Option<Lands>| {
+                let Lands { first, one_block } = lands?;
+                let least = u64::from(machine.settings.landing_bytes);
+                ((one_block || !ragged) && self.segments(machine, first) >= least).then_some(first)
+            };
+            let (lands_in, lands_out) = (long(used.lands_in), long(used.lands_out));
             if let Some(chunks) = lands_in {
                 self.ungranted.push((used.peer, chunks));
             }

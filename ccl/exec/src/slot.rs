@@ -82,7 +82,7 @@ impl Header {
 }
 
 /// Where the bytes of a message are that its sender keeps.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Place {
     /// Their offset in the region of the card, or their address when the card is empty.
     pub(crate) at: u64,
@@ -94,6 +94,11 @@ pub(crate) struct Place {
 impl Place {
     /// Most bytes that it takes.
     pub(crate) const LONGEST: usize = 2 * (16 + Card::MAX);
+
+    /// By what a header says that they are there.
+    pub(crate) fn kind(&self) -> Kind {
+        if self.card.0.is_empty() { Kind::Address } else { Kind::Region }
+    }
 
     /// Of the bytes and of the output: the place, the length of the card, the card.
     pub(crate) fn encode(&self) -> Vec<u8> {

@@ -300,13 +300,7 @@ fn several_lanes_over_a_window() {
 #[test]
 fn between_coherent_peers_that_read_each_other() {
     for (seed, in_place, slots, lanes) in [(5, false, 1, 1), (6, true, 2, 1), (7, true, 1, 2)] {
-        let options = simulated::Options {
-            seed,
-            window: true,
-            coherent: true,
-            user_memory: false,
-            ..Default::default()
-        };
+        let options = simulated::Options { seed, ..simulated::Options::coherent() };
         let settings = Settings { slots, lanes, ..base().settings };
         for (count, npu) in [(1, false), (300, false), (300, true)] {
             let (options, ranks) = (options.clone(), if npu { 2..=3 } else { 2..=5 });
@@ -323,13 +317,7 @@ fn between_coherent_peers_that_read_each_other() {
 #[test]
 fn between_coherent_peers_that_share_cores_and_read_one_copy_together() {
     for (seed, in_place, lanes) in [(8, false, 1), (9, true, 2)] {
-        let options = simulated::Options {
-            seed,
-            window: true,
-            coherent: true,
-            user_memory: false,
-            ..Default::default()
-        };
+        let options = simulated::Options { seed, ..simulated::Options::coherent() };
         let settings = Settings { slots: 3, lanes, shares_cores: true, ..base().settings };
         for npu in [false, true] {
             let setting = Setting { options: options.clone(), settings, in_place, npu, ..base() };

@@ -14,13 +14,7 @@ const ELEMS: u32 = 16;
 
 /// Ranks that make a broadcast of rank 0, whose source the others read where it is.
 fn broadcasting() -> (simulated::World, Vec<Executor>) {
-    let options = simulated::Options {
-        window: true,
-        coherent: true,
-        user_memory: false,
-        ..Default::default()
-    };
-    let (clock, nets) = simulated::World::new(RANKS, &options);
+    let (clock, nets) = simulated::World::new(RANKS, &simulated::Options::coherent());
     let addresses: Box<[_]> = nets.iter().map(|net| net.address()).collect();
     let settings = Settings {
         lanes: 1,

@@ -87,6 +87,13 @@ impl Default for Options {
     }
 }
 
+impl Options {
+    /// Peers that see each other's stores, as in shared memory.
+    pub fn coherent() -> Self {
+        Self { window: true, coherent: true, user_memory: false, ..Self::default() }
+    }
+}
+
 /// The driver's hand on a simulated network: its clock and its faults.
 #[derive(Clone, Debug)]
 pub struct World {
