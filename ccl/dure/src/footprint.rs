@@ -1,6 +1,7 @@
 //! What a communicator takes of memory: of what it allocates, the pages that were touched.
 
 use dure_device::host::resident;
+pub use dure_pool::Usage as ProcessFootprint;
 
 use crate::bootstrap::wire::Member;
 use crate::communicator::Communicator;
@@ -24,7 +25,7 @@ pub struct Footprint {
     pub records: u64,
     /// Names and addresses of the ranks.
     pub ranks: u64,
-    /// What all communicators of this process share.
+    /// What all communicators of this process share. All zero as long as the process has no peer on its host.
     pub process: ProcessFootprint,
 }
 
@@ -40,22 +41,6 @@ pub struct PeerFootprint {
     pub slots: u64,
     /// Addresses that the slots take, which bound `slots`.
     pub reserved: u64,
-}
-
-/// What all communicators of a process share, in bytes unless it says otherwise. All zero as long as the process has no peer
-/// on its host.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ProcessFootprint {
-    /// Memory of the segment that the peers on this host map too: slots, scratch and what was allocated, of all
-    /// communicators, and their counters.
-    pub segment: u64,
-    /// Addresses that the segment takes. They cost nothing by themselves.
-    pub reserved: u64,
-    /// Number of other processes whose segments are mapped here.
-    pub neighbours: usize,
-    /// Addresses that those take; their memory is those processes'.
-    pub neighbours_reserved: u64,
 }
 
 impl Footprint {
@@ -78,7 +63,6 @@ impl Communicator {
             reserved: slots.len as u64,
         });
         let flight: usize = executor.recorders().iter().map(dure_exec::Recorder::bytes).sum();
-        let pool = dure_pool::usage();
         Footprint {
             peers: peers.collect(),
             scratch: executor.scratch().map(resident).sum(),
@@ -86,12 +70,7 @@ impl Communicator {
             plans: engine.plans() as u64,
             records: (flight + self.inner.record().bytes()) as u64,
             ranks: self.inner.members.iter().map(bytes).sum(),
-            process: ProcessFootprint {
-                segment: pool.segment,
-                reserved: pool.reserved,
-                neighbours: pool.neighbours,
-                neighbours_reserved: pool.neighbours_reserved,
-            },
+            process: dure_pool::usage(),
         }
     }
 }

@@ -4,13 +4,12 @@
 use std::fs;
 
 use dure_device::Memory;
+use dure_device::host::HUGE_PAGE;
 use dure_transport::Result;
 use nix::errno::Errno;
+use nix::libc;
 
 use crate::system;
-
-/// Bytes of a huge page on x86-64, and on aarch64 with pages of 4 KiB. Where they are larger, nothing is gathered.
-const HUGE: usize = 2 << 20;
 
 /// Whether neither the system nor the process is set to never use huge pages: gathering would not ask.
 pub(crate) fn are_allowed() -> bool {
@@ -21,13 +20,14 @@ pub(crate) fn are_allowed() -> bool {
 }
 
 /// Has the kernel copy the pages of some memory, and of what shares huge pages with it, to huge ones, where they are
-/// private memory of this process and nobody has pinned them.
+/// private memory of this process and nobody has pinned them. Where huge pages are larger than [`HUGE_PAGE`], nothing is
+/// gathered.
 ///
 /// # Errors
 /// [`dure_transport::Error::System`] when some were left as they are.
 pub(crate) fn gather(memory: Memory) -> Result<()> {
-    let start = memory.address() / HUGE * HUGE;
-    let end = (memory.address() + memory.len).next_multiple_of(HUGE);
+    let start = memory.address() / HUGE_PAGE * HUGE_PAGE;
+    let end = (memory.address() + memory.len).next_multiple_of(HUGE_PAGE);
     let address = std::ptr::with_exposed_provenance_mut(start);
     // SAFETY: the advice changes where bytes are behind their addresses, and neither bytes nor addresses; what is not
     // mapped, or cannot be gathered, is left as it is.
@@ -53,19 +53,19 @@ mod tests {
             return;
         }
         let before = on_huge_pages();
-        let mut bytes: Vec<u8> = (0..=250).cycle().take(4 * HUGE).collect();
+        let mut bytes: Vec<u8> = (0..=250).cycle().take(4 * HUGE_PAGE).collect();
         let done = gather(Memory::host(bytes.as_mut_ptr(), bytes.len()));
         if done.is_err() && on_huge_pages() == before {
             eprintln!("SKIPPED: Linux before 6.1, or no memory for huge pages: {done:?}");
             return;
         }
-        assert!(bytes.iter().copied().eq((0..=250).cycle().take(4 * HUGE)));
+        assert!(bytes.iter().copied().eq((0..=250).cycle().take(4 * HUGE_PAGE)));
         let gathered = on_huge_pages().saturating_sub(before);
         assert!(gathered >= 3 * 2048, "{gathered} KiB of {} are on huge pages", bytes.len() >> 10);
     }
 
     #[test]
     fn memory_that_is_not_there_is_left_alone() {
-        gather(Memory::host(std::ptr::without_provenance_mut(HUGE), HUGE)).unwrap_err();
+        gather(Memory::host(std::ptr::without_provenance_mut(HUGE_PAGE), HUGE_PAGE)).unwrap_err();
     }
 }

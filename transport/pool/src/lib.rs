@@ -91,11 +91,12 @@ pub struct Options {
     pub huge_pages: bool,
 }
 
-/// What the pools of this process share.
+/// What the pools of this process share, all its communicators' together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Usage {
-    /// Memory of the process's segment, in bytes, of all its pools together.
+    /// Memory of the process's segment, which its peers on the host map too, in bytes: slots, scratch, what was allocated, and
+    /// counters.
     pub segment: u64,
     /// Addresses that the segment takes, in bytes. They cost nothing by themselves.
     pub reserved: u64,
@@ -149,7 +150,7 @@ impl Pool {
     }
 
     fn at(site: Arc<Site>, options: Options) -> Result<Self> {
-        let huge_pages = options.huge_pages && huge::are_allowed();
+        let huge_pages = options.huge_pages;
         let home = Home::new(site, options)?;
         let lobby = Lobby::open(&home)?;
         Ok(Self {
@@ -395,6 +396,7 @@ impl Transport for Pool {
 
     fn lend(&mut self, memory: Memory) {
         if self.huge_pages
+            && huge::are_allowed()
             && let Err(error) = huge::gather(memory)
         {
             let bytes = memory.len;

@@ -38,7 +38,7 @@ pub fn host() -> Arc<dyn Device> {
 }
 
 /// Bytes of a huge page on x86-64, and on aarch64 with pages of 4 KiB.
-const HUGE: usize = 2 << 20;
+pub const HUGE_PAGE: usize = 2 << 20;
 
 /// How many bytes of some host memory exist, in pages that were touched. All of them, where the system does not tell.
 pub fn resident(memory: Memory) -> u64 {
@@ -99,7 +99,7 @@ impl Device for Host {
         let ptr = mapped
             .map_err(|_| Error::OutOfMemory { device: self.name().to_owned(), len })?
             .cast::<u8>();
-        if len >= HUGE {
+        if len >= HUGE_PAGE {
             // A kernel without huge pages refuses, which does no harm.
             // SAFETY: the mapping is ours, and the advice changes none of its bytes.
             let _ = unsafe { madvise(ptr.cast(), len, MmapAdvise::MADV_HUGEPAGE) };
