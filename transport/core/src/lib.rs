@@ -184,6 +184,14 @@ pub enum Error {
         /// What was asked.
         what: &'static str,
     },
+    /// The wire failed; the cause says what, between whom, and what to look at.
+    #[error("the {transport} transport failed")]
+    Failed {
+        /// Name of the transport.
+        transport: &'static str,
+        /// What the wire said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// There is no room left for another region or counter.
     #[error("the {transport} transport has no room for {what}")]
     Exhausted {

@@ -15,6 +15,7 @@ pub mod software;
 mod work;
 
 use std::fmt::Debug;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 pub use crate::dtype::{Bf16, Dtype, F8E4M3, F8E5M2, F16};
@@ -69,6 +70,15 @@ pub enum Error {
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// Memory of a device as the kernel passes it between drivers.
+#[derive(Debug)]
+pub struct DmaBuf {
+    /// The buffer.
+    pub fd: OwnedFd,
+    /// The first byte meant, in bytes from the buffer's start.
+    pub offset: u64,
+}
+
 /// A device whose memory collectives may read and write.
 pub trait Device: Send + Sync + Debug {
     /// Name for people, such as `host` or `npu-software`.
@@ -95,6 +105,14 @@ pub trait Device: Send + Sync + Debug {
     /// The pointer query: whether `address` lies in memory of this device. The host answers no to everything: what no
     /// other device owns is the host's.
     fn owns(&self, address: *const u8) -> bool;
+
+    /// Where a part of this device's memory lies in a dma-buf of the kernel, so that a NIC can reach it there; `None`
+    /// when the device exports none. A NIC's writes must be seen by work that is submitted afterwards without anybody
+    /// flushing something between: a device that needs that exports none.
+    fn dma_buf(&self, memory: Memory) -> Option<DmaBuf> {
+        let _ = memory;
+        None
+    }
 
     /// Opens a queue of work. Queues are independent of one another.
     ///

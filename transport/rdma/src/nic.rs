@@ -1,0 +1,428 @@
+//! A port of a device, opened: what a rank sends and receives with.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::fs;
+use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use dure_device::{Memory, Space};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::ifaddrs::getifaddrs;
+use rdma_sys::{
+    ibv_access_flags, ibv_port_attr, ibv_port_state, ibv_recv_wr, ibv_srq_attr, ibv_srq_init_attr,
+};
+
+use crate::card::{PORTS, PortCard};
+use crate::counters::Counters;
+use crate::error::{Error, Result};
+use crate::gid::{Gid, Kind};
+use crate::memory::Pages;
+use crate::verbs::{Context, Cq, Mr, Pd, Srq, Verbs};
+
+/// Receives that are posted. Each is taken by one signal; the peers' slots and credits bound how many can be under way, 18 a
+/// peer with the executor's usual settings. Whoever sends when there is none is told to try again.
+const RECEIVES: u32 = 4096;
+/// Receives that are posted again together: fewer calls, and a chain of this length is prepared once.
+const REFILL: u32 = 64;
+/// Completions of sends that may be outstanding, of all queue pairs together.
+const SENDS: u32 = 4096;
+/// Bytes of a bounce buffer's slot: a head, or a short message whose memory is not registered.
+pub(crate) const BOUNCE: usize = 4096;
+const BOUNCES: u16 = 256;
+/// `IBV_LINK_LAYER_ETHERNET` of the header.
+const ETHERNET: u8 = 2;
+
+/// Which GIDs may be used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GidIndex {
+    /// The best for each peer.
+    #[default]
+    Any,
+    /// The one with this index, on every port.
+    At(u32),
+}
+
+/// A port that is active and opened.
+#[derive(Debug)]
+pub(crate) struct Nic {
+    pub(crate) card: PortCard,
+    /// Index in the port's table of each GID of the card.
+    pub(crate) gid_indices: Vec<u8>,
+    /// Longest work request, in bytes, a multiple of 4096.
+    pub(crate) most: u64,
+    /// Most entries of a gather list.
+    pub(crate) gather: u32,
+    /// Counters when it was opened.
+    pub(crate) before: Counters,
+    pub(crate) context: Arc<Context>,
+    pub(crate) pd: Arc<Pd>,
+    pub(crate) cq: Arc<Cq>,
+    pub(crate) srq: Arc<Srq>,
+    /// The completion queue was asked to ring, and has not done so.
+    pub(crate) armed: bool,
+    /// Completions of sends that are still to come.
+    pub(crate) outstanding: u32,
+    /// Receives that were taken and are not posted again.
+    taken: u32,
+    chain: Chain,
+    pub(crate) bounce: Bounce,
+    /// Which queue pair of this transport has a number.
+    pub(crate) queues: HashMap<u32, usize>,
+}
+
+/// Receives without memory, for immediates, each leading to the next.
+struct Chain(Box<[ibv_recv_wr]>);
+
+// SAFETY: its pointers lead into itself, and are used by whoever has it.
+unsafe impl Send for Chain {}
+
+impl fmt::Debug for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} receives", self.0.len())
+    }
+}
+
+/// Short pieces of registered memory that messages are copied to.
+#[derive(Debug)]
+pub(crate) struct Bounce {
+    // Before the pages that it covers.
+    mr: Mr,
+    pages: Pages,
+    free: Vec<u16>,
+}
+
+impl Bounce {
+    fn new(pd: &Arc<Pd>) -> Result<Self> {
+        let pages = Pages::new(BOUNCE * usize::from(BOUNCES)).map_err(Error::system("mmap"))?;
+        let memory = pages.memory();
+        // SAFETY: the pages are dropped after the registration.
+        let mr = unsafe { Mr::new(pd, memory.ptr.as_ptr(), memory.len, 0) }?;
+        Ok(Self { mr, pages, free: (0..BOUNCES).collect() })
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.free.is_empty()
+    }
+
+    pub(crate) fn take(&mut self) -> Option<u16> {
+        self.free.pop()
+    }
+
+    pub(crate) fn give_back(&mut self, slot: u16) {
+        self.free.push(slot);
+    }
+
+    pub(crate) fn memory(&self, slot: u16) -> Memory {
+        self.pages.memory().part(usize::from(slot) * BOUNCE, BOUNCE)
+    }
+
+    pub(crate) fn lkey(&self) -> u32 {
+        self.mr.lkey()
+    }
+}
+
+/// Opens the ports that may be used: at most four, those that are listed first.
+///
+/// # Errors
+/// [`Error::NoPort`] with the reasons.
+pub(crate) fn open_all(
+    verbs: &'static Verbs,
+    allows: &dyn Fn(&str) -> bool,
+    gid_index: GidIndex,
+) -> Result<Vec<Nic>> {
+    let mut why = Vec::new();
+    let wanted = |name: &str| {
+        let wanted = allows(name);
+        if !wanted {
+            why.push(format!("{name} is excluded by DURE_HCA"));
+        }
+        wanted
+    };
+    let contexts = Context::open_all(verbs, wanted)?;
+    let addresses = addresses();
+    let mut nics = Vec::new();
+    for (name, context) in contexts {
+        let ports = context.and_then(|context| Ok((context.device()?.phys_port_cnt, context)));
+        let (count, context) = match ports {
+            Ok(ports) => ports,
+            Err(error) => {
+                why.push(chain(&error));
+                continue;
+            }
+        };
+        for number in 1..=count {
+            if nics.len() == PORTS {
+                break;
+            }
+            match Nic::open(&context, number, gid_index, &addresses) {
+                Ok(nic) => nics.push(nic),
+                Err(Unusable::Because(what)) => why.push(format!("{name} port {number} {what}")),
+                Err(Unusable::Failed(error)) => why.push(chain(&error)),
+            }
+        }
+    }
+    if nics.is_empty() { Err(Error::NoPort { why }) } else { Ok(nics) }
+}
+
+/// An error and its cause on one line.
+fn chain(error: &Error) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
+
+/// Why a port is not used.
+enum Unusable {
+    Because(String),
+    Failed(Error),
+}
+
+impl From<Error> for Unusable {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// The addresses of this network namespace with the bits of their subnets.
+fn addresses() -> HashMap<IpAddr, u8> {
+    let Ok(all) = getifaddrs() else { return HashMap::new() };
+    let known = all.filter_map(|interface| {
+        let (address, mask) = (interface.address?, interface.netmask?);
+        if let (Some(ip), Some(mask)) = (address.as_sockaddr_in(), mask.as_sockaddr_in()) {
+            let bits = u32::from(mask.ip()).count_ones();
+            return Some((IpAddr::V4(ip.ip()), u8::try_from(bits).ok()?));
+        }
+        let (ip, mask) = (address.as_sockaddr_in6()?, mask.as_sockaddr_in6()?);
+        let bits = u128::from(mask.ip()).count_ones();
+        Some((IpAddr::V6(ip.ip()), u8::try_from(bits).ok()?))
+    });
+    known.collect()
+}
+
+/// Gb/s as the kernel writes it, `100 Gb/sec (4X EDR)`, in Mb/s.
+fn speed(text: &str) -> Option<u32> {
+    let number = text.split_whitespace().next()?;
+    let (whole, tenths) = number.split_once('.').unwrap_or((number, "0"));
+    let tenths: u32 = tenths.get(..1)?.parse().ok()?;
+    Some(whole.parse::<u32>().ok()? * 1000 + tenths * 100)
+}
+
+/// Name of a state of a port.
+fn state_name(state: ibv_port_state::Type) -> &'static str {
+    match state {
+        ibv_port_state::IBV_PORT_DOWN => "DOWN: look at cable, switch and `ip link`",
+        ibv_port_state::IBV_PORT_INIT => "INIT: it waits for a subnet manager",
+        ibv_port_state::IBV_PORT_ARMED => "ARMED: it waits for a subnet manager",
+        ibv_port_state::IBV_PORT_ACTIVE_DEFER => "ACTIVE_DEFER: its link has just failed",
+        _ => "in no state that messages pass in",
+    }
+}
+
+/// The usable GIDs of a port, with their indices in its table.
+fn gids(
+    context: &Context,
+    port: u8,
+    attr: &ibv_port_attr,
+    gid_index: GidIndex,
+    addresses: &HashMap<IpAddr, u8>,
+) -> Vec<(Gid, u8)> {
+    let count = u32::try_from(attr.gid_tbl_len).unwrap_or(0).min(256);
+    let wanted = |index: &u32| match gid_index {
+        GidIndex::Any => true,
+        GidIndex::At(only) => *index == only,
+    };
+    let usable = |index: u32| {
+        let entry = context.gid(port, index)?;
+        let kind = Kind::from_number(u8::try_from(entry.gid_type).ok()?)?;
+        let [high, low] = entry.gid.map(u64::to_ne_bytes);
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&high);
+        bytes[8..].copy_from_slice(&low);
+        let mut gid = Gid { kind, bytes, prefix: 0 };
+        if kind != Kind::InfiniBand {
+            // Devices may be listed in every network namespace; this one has the way only from its own addresses.
+            gid.prefix = *addresses.get(&gid.ip())?;
+        }
+        Some((gid, u8::try_from(index).ok()?))
+    };
+    let mut found: Vec<_> = (0..count).filter(wanted).filter_map(usable).collect();
+    // What is preferred travels first: a card has room for four.
+    found.sort_by_key(|(gid, index)| {
+        let old = gid.kind == Kind::RoceV1;
+        (old, gid.ip().is_ipv6(), *index)
+    });
+    found
+}
+
+impl Nic {
+    fn open(
+        context: &Arc<Context>,
+        number: u8,
+        gid_index: GidIndex,
+        addresses: &HashMap<IpAddr, u8>,
+    ) -> std::result::Result<Self, Unusable> {
+        let attr = context.port(number)?;
+        if attr.state != ibv_port_state::IBV_PORT_ACTIVE {
+            return Err(Unusable::Because(format!("is {}", state_name(attr.state))));
+        }
+        let found = gids(context, number, &attr, gid_index, addresses);
+        if found.is_empty() {
+            let which = match gid_index {
+                GidIndex::Any => "no GID of an address of this network namespace".to_owned(),
+                GidIndex::At(index) => format!("no usable GID at DURE_GID_INDEX={index}"),
+            };
+            return Err(Unusable::Because(format!("has {which}")));
+        }
+        let device = context.device()?;
+        if device.max_srq == 0 {
+            return Err(Unusable::Because("has no shared receive queue".to_owned()));
+        }
+        let receives = RECEIVES.min(device.max_srq_wr.unsigned_abs());
+        let entries = (receives + SENDS).min(device.max_cqe.unsigned_abs());
+        let pd = Pd::new(context)?;
+        let cq = Cq::new(context, entries.cast_signed())?;
+        let mut init = ibv_srq_init_attr {
+            srq_context: std::ptr::null_mut(),
+            attr: ibv_srq_attr { max_wr: receives, max_sge: 1, srq_limit: 0 },
+        };
+        let srq = Srq::new(&pd, &mut init)?;
+        for fd in [cq.fd(), context.async_fd()] {
+            set_nonblocking(fd)?;
+        }
+        let name = context.name();
+        let rate = fs::read_to_string(format!("/sys/class/infiniband/{name}/ports/{number}/rate"));
+        let card = PortCard {
+            device: name.to_owned(),
+            number,
+            mtu: 128 << attr.active_mtu.min(5),
+            speed: rate.ok().and_then(|rate| speed(&rate)).unwrap_or(1),
+            lid: if attr.link_layer == ETHERNET { 0 } else { attr.lid },
+            gids: found.iter().map(|(gid, _)| *gid).collect(),
+        };
+        let bounce = Bounce::new(&pd)?;
+        let mut nic = Self {
+            card,
+            gid_indices: found.iter().map(|(_, index)| *index).collect(),
+            most: u64::from(attr.max_msg_sz.min(1 << 30)) / 4096 * 4096,
+            gather: device.max_sge.unsigned_abs(),
+            before: Counters::read(name, number),
+            context: Arc::clone(context),
+            pd,
+            cq,
+            srq,
+            armed: false,
+            outstanding: 0,
+            taken: receives,
+            chain: Chain::new(),
+            bounce,
+            queues: HashMap::new(),
+        };
+        nic.refill()?;
+        Ok(nic)
+    }
+
+    /// A receive was taken.
+    #[inline]
+    pub(crate) fn take_receive(&mut self) -> Result<()> {
+        self.taken += 1;
+        if self.taken >= REFILL { self.refill() } else { Ok(()) }
+    }
+
+    /// Posts all receives that were taken, in chains.
+    fn refill(&mut self) -> Result<()> {
+        while self.taken > 0 {
+            let count = self.taken.min(REFILL);
+            let first = (REFILL - count) as usize;
+            // SAFETY: the chain leads from any of its entries to its end, and names no memory.
+            unsafe { self.srq.post(&mut self.chain.0[first]) }?;
+            self.taken -= count;
+        }
+        Ok(())
+    }
+
+    /// Whether so many more sends may report their completion.
+    #[inline]
+    pub(crate) fn has_room(&self, sends: u32) -> bool {
+        self.outstanding + sends <= SENDS
+    }
+}
+
+impl Chain {
+    fn new() -> Self {
+        let end = ibv_recv_wr {
+            wr_id: 0,
+            next: std::ptr::null_mut(),
+            sg_list: std::ptr::null_mut(),
+            num_sge: 0,
+        };
+        let mut chain = vec![end; REFILL as usize].into_boxed_slice();
+        let start = chain.as_mut_ptr();
+        for (index, receive) in chain.iter_mut().enumerate().take(REFILL as usize - 1) {
+            receive.next = start.wrapping_add(index + 1);
+        }
+        Self(chain)
+    }
+}
+
+fn set_nonblocking(fd: i32) -> Result<()> {
+    // SAFETY: libibverbs keeps the descriptor open as long as its object.
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(Error::system("fcntl"))?;
+    Ok(())
+}
+
+/// What peers may do with registered memory: write. Nothing reads, and nothing is atomic.
+pub(crate) fn access() -> i32 {
+    let flags =
+        ibv_access_flags::IBV_ACCESS_LOCAL_WRITE | ibv_access_flags::IBV_ACCESS_REMOTE_WRITE;
+    flags.0.cast_signed()
+}
+
+/// Registers memory on a port's device: host memory by its address, that of a device by the dma-buf that it gave.
+///
+/// # Errors
+/// [`Error::Call`].
+///
+/// # Safety
+/// The memory stays mapped until the registration is dropped.
+pub(crate) unsafe fn register(
+    pd: &Arc<Pd>,
+    memory: Memory,
+    dma_buf: Option<&dure_device::DmaBuf>,
+) -> Result<Mr> {
+    match (memory.space, dma_buf) {
+        (Space::Host, _) | (_, None) => {
+            // SAFETY: the caller's promise.
+            unsafe { Mr::new(pd, memory.ptr.as_ptr(), memory.len, access()) }
+        }
+        (Space::Device(_), Some(buffer)) => {
+            use std::os::fd::AsRawFd;
+            let from = (buffer.fd.as_raw_fd(), buffer.offset);
+            Mr::of_dma_buf(pd, from, (memory.address() as u64, memory.len), access())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn speeds_are_read_as_the_kernel_writes_them() {
+        assert_eq!(speed("100 Gb/sec (4X EDR)"), Some(100_000));
+        assert_eq!(speed("2.5 Gb/sec (1X SDR)"), Some(2500));
+        assert_eq!(speed("fast"), None);
+    }
+
+    #[test]
+    fn a_chain_leads_through_all_its_receives() {
+        let Chain(chain) = Chain::new();
+        for pair in chain.windows(2) {
+            assert!(std::ptr::eq(pair[0].next, &pair[1]));
+        }
+        assert!(chain[chain.len() - 1].next.is_null());
+    }
+}

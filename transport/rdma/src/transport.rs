@@ -1,0 +1,411 @@
+//! The transport itself: its peers, from the first connection to the loss.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dure_device::{Device, Memory, Space};
+use dure_transport::{
+    Caps, Card, Event, Full, Peer, Posted, Put, Region, RemoteRegion, Signal, Span, Token,
+    Transport,
+};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+use rdma_sys::{ibv_send_wr, ibv_sge, ibv_wc};
+
+use crate::card::{Address, Key, rails};
+use crate::error::{Error, Result};
+use crate::join::{Link, Pair};
+use crate::nic::{self, GidIndex, Nic};
+use crate::queue::{Patience, Queue};
+use crate::region::{Regions, Remote, Remotes, index};
+use crate::stripe::SIGNALS;
+use crate::{NAME, verbs};
+
+/// A spinning rank looks at the side channel and at events of the devices once in so many polls: a look is a system call
+/// or more, a poll some tens of nanoseconds, and only the beginning and the end of a peer wait for it.
+const POLLS_PER_LOOK: u32 = 1024;
+/// Completions taken from a queue at once.
+pub(crate) const BATCH: usize = 16;
+/// How long a transport that is dropped waits for what it has posted.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Longest head of a put.
+const HEAD: usize = 256;
+
+/// What [`open`] needs.
+pub struct Options<'a> {
+    /// The rank of this side.
+    pub me: Peer,
+    /// The transport that reaches the same peers, over which queue pairs are agreed upon. Nobody else uses it.
+    pub side: Box<dyn Transport>,
+    /// Whether a device of this name may be used.
+    pub allows: &'a dyn Fn(&str) -> bool,
+    /// Which GIDs may be used.
+    pub gid_index: GidIndex,
+    /// Queue pairs per peer and rail, the same on all ranks; at least 1.
+    pub flows: u16,
+    /// How patient they are.
+    pub patience: Patience,
+    /// Bytes of registrations that are kept when nobody uses them; 0 keeps none. Whoever asks for it promises that memory
+    /// which took part in a call is not unmapped as long as the transport is there, or that nothing else is mapped there.
+    pub kept_bytes: usize,
+    /// Devices whose memory may be registered where they export it.
+    pub devices: Vec<Arc<dyn Device>>,
+}
+
+impl fmt::Debug for Options<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("me", &self.me)
+            .field("flows", &self.flows)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Opens the RDMA transport of one rank of one communicator.
+///
+/// # Errors
+/// [`Error::Library`] and [`Error::NoPort`] when there is no RDMA that this process can use; [`Error::Call`] when a
+/// device refuses what is needed.
+///
+/// # Panics
+/// When `options.flows` is 0.
+pub fn open(options: Options<'_>) -> Result<Box<dyn Transport>> {
+    Ok(Box::new(assemble(options)?))
+}
+
+pub(crate) fn assemble(options: Options<'_>) -> Result<Rdma> {
+    let Options { me, side, allows, gid_index, flows, patience, kept_bytes, devices } = options;
+    assert!(flows > 0, "a peer has at least one flow");
+    let nics = nic::open_all(verbs::load()?, allows, gid_index)?;
+    let doorbell =
+        Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(Error::system("epoll_create1"))?;
+    let rings = nics.iter().flat_map(|nic| [nic.cq.fd(), nic.context.async_fd()]);
+    for fd in rings.chain(side.doorbell()) {
+        // SAFETY: the descriptor belongs to an object that lives as long as the doorbell.
+        let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+        doorbell
+            .add(fd, EpollEvent::new(EpollFlags::EPOLLIN, 0))
+            .map_err(Error::system("epoll_ctl"))?;
+    }
+    let pds = nics.iter().map(|nic| Arc::clone(&nic.pd)).collect();
+    Ok(Rdma {
+        me,
+        flows,
+        patience,
+        devices,
+        links: Vec::new(),
+        queues: Vec::new(),
+        flights: Vec::new(),
+        free_flights: Vec::new(),
+        regions: RefCell::new(Regions::new(pds, kept_bytes)),
+        remotes: Remotes::default(),
+        counters: Vec::new(),
+        completions: (0..BATCH).map(|_| empty_completion()).collect(),
+        requests: Vec::new(),
+        entries: Vec::new(),
+        told: Vec::new(),
+        polls: 0,
+        look: true,
+        nics,
+        side,
+        doorbell,
+    })
+}
+
+/// Whether two ranks reach one another over RDMA, as far as their addresses tell. Each end gets the same answer.
+pub fn reaches(here: &Card, there: &Card) -> bool {
+    let (Ok(here), Ok(there)) = (Address::decode(here), Address::decode(there)) else {
+        return false;
+    };
+    !rails(&here.ports, &there.ports, true).is_empty()
+}
+
+fn empty_completion() -> ibv_wc {
+    // SAFETY: a struct of numbers, for which zero is a value.
+    unsafe { std::mem::zeroed() }
+}
+
+/// A put whose source is in use until its requests have completed.
+#[derive(Debug, Default)]
+pub(crate) struct Flight {
+    /// Requests that have to complete.
+    pub(crate) parts: usize,
+    /// Who waits for it.
+    pub(crate) token: Option<Token>,
+    /// A slot of the bounce buffer of a port.
+    pub(crate) bounce: Option<(usize, u16)>,
+    /// Regions that it reads.
+    pub(crate) reads: Vec<u32>,
+}
+
+/// A counter that one peer bumps.
+#[derive(Debug)]
+pub(crate) struct Counter {
+    pub(crate) from: Peer,
+    pub(crate) value: u64,
+}
+
+/// The order of the fields is that in which they end: queue pairs, registrations, devices.
+pub(crate) struct Rdma {
+    pub(crate) me: Peer,
+    pub(crate) flows: u16,
+    pub(crate) patience: Patience,
+    devices: Vec<Arc<dyn Device>>,
+    /// By rank.
+    pub(crate) links: Vec<Link>,
+    /// Of all peers; those of a pair lie together, flow by flow, in each rail by rail.
+    pub(crate) queues: Vec<Queue>,
+    pub(crate) flights: Vec<Flight>,
+    pub(crate) free_flights: Vec<usize>,
+    pub(crate) regions: RefCell<Regions>,
+    pub(crate) remotes: Remotes,
+    pub(crate) counters: Vec<Counter>,
+    pub(crate) completions: Box<[ibv_wc]>,
+    /// The chain and the gather lists of a put; kept so that a put allocates nothing.
+    pub(crate) requests: Vec<ibv_send_wr>,
+    pub(crate) entries: Vec<ibv_sge>,
+    /// What happened outside of `poll`.
+    pub(crate) told: Vec<Event>,
+    polls: u32,
+    /// The next poll looks at what is rarely looked at.
+    pub(crate) look: bool,
+    pub(crate) nics: Vec<Nic>,
+    pub(crate) side: Box<dyn Transport>,
+    doorbell: Epoll,
+}
+
+// SAFETY: requests and gather lists hold addresses that nobody uses between calls.
+unsafe impl Send for Rdma {}
+
+impl fmt::Debug for Rdma {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rdma")
+            .field("me", &self.me)
+            .field("links", &self.links)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Rdma {
+    pub(crate) fn link(&mut self, peer: Peer) -> &mut Link {
+        let at = index(peer.0);
+        if at >= self.links.len() {
+            self.links.resize_with(at + 1, Link::default);
+        }
+        &mut self.links[at]
+    }
+
+    /// The pair with a peer that is there or being made.
+    pub(crate) fn pair(&self, peer: Peer) -> Option<&Pair> {
+        match self.links.get(index(peer.0)) {
+            Some(Link::There(pair)) => Some(pair),
+            _ => None,
+        }
+    }
+
+    /// What peers need to know of this rank.
+    pub(crate) fn own_address(&self) -> Address {
+        let ports = self.nics.iter().map(|nic| nic.card.clone()).collect();
+        Address { ports, side: self.side.address() }
+    }
+
+    /// Ends the connection to a peer. The peer is told, unless it is the one that said so.
+    pub(crate) fn lose(
+        &mut self,
+        peer: Peer,
+        error: dure_transport::Error,
+        events: &mut Vec<Event>,
+    ) {
+        let Link::There(pair) = std::mem::replace(self.link(peer), Link::Lost) else { return };
+        self.end_queues(&pair);
+        events.push(Event::Lost { peer, error });
+    }
+
+    /// Ends all queue pairs with a peer, and what was under way on them.
+    pub(crate) fn end_queues(&mut self, pair: &Pair) {
+        for at in pair.queues.clone() {
+            let queue = &mut self.queues[at];
+            let (nic, reports, number) = (queue.nic, queue.reports, queue.number);
+            let pending = queue.end();
+            let nic = &mut self.nics[nic];
+            nic.outstanding -= reports;
+            nic.queues.remove(&number);
+            for pending in pending {
+                if let Some(flight) = self.land(pending.flight) {
+                    // Its token is not given back: the peer is lost.
+                    self.free(flight);
+                }
+            }
+        }
+    }
+
+    /// One request of a flight is over; gives the flight's place when it was the last.
+    pub(crate) fn land(&mut self, flight: usize) -> Option<usize> {
+        let entry = &mut self.flights[flight];
+        entry.parts -= 1;
+        (entry.parts == 0).then_some(flight)
+    }
+
+    /// Frees what a flight held, and gives back its token.
+    pub(crate) fn free(&mut self, flight: usize) -> Option<Token> {
+        let entry = &mut self.flights[flight];
+        if let Some((nic, slot)) = entry.bounce.take() {
+            self.nics[nic].bounce.give_back(slot);
+        }
+        let regions = self.regions.get_mut();
+        entry.reads.drain(..).for_each(|region| regions.count_reader(region, false));
+        self.free_flights.push(flight);
+        entry.token.take()
+    }
+
+    /// Waits until all that was posted has arrived, at most until the deadline: whoever drops a transport has posted its
+    /// last puts a moment ago.
+    fn linger(&mut self) {
+        let deadline = Instant::now() + LINGER;
+        let mut events = Vec::new();
+        while self.queues.iter().any(Queue::is_busy) && Instant::now() < deadline {
+            self.post_markers();
+            self.reap(&mut events);
+            self.listen(&mut events);
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Rdma {
+    fn drop(&mut self) {
+        self.linger();
+        for queue in &mut self.queues {
+            // Before the registrations, which their requests name.
+            queue.end();
+        }
+    }
+}
+
+impl Transport for Rdma {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn caps(&self, _: Peer) -> Caps {
+        let gather = self.nics.iter().map(|nic| nic.gather).min().unwrap_or(2);
+        let gather = gather.min(crate::queue::GATHER).saturating_sub(1).max(1);
+        Caps {
+            head: HEAD,
+            gather: gather as usize,
+            flows: self.flows,
+            user_memory: true,
+            unattended: true,
+            coherent: false,
+        }
+    }
+
+    fn alloc(&mut self, len: usize) -> dure_transport::Result<(Region, Memory)> {
+        Ok(self.regions.get_mut().alloc(len)?)
+    }
+
+    unsafe fn register(&mut self, memory: Memory) -> dure_transport::Result<Region> {
+        let Space::Device(_) = memory.space else {
+            return Ok(self.regions.get_mut().host(memory));
+        };
+        let device = self.devices.iter().find(|device| device.space() == memory.space);
+        let refused = dure_transport::Error::Unsupported {
+            transport: NAME,
+            what: "register memory of a device that exports no dma-buf",
+        };
+        let dma_buf = device.and_then(|device| device.dma_buf(memory)).ok_or(refused)?;
+        match self.regions.get_mut().device(memory, dma_buf) {
+            Ok(region) => Ok(region),
+            Err(error) => {
+                tracing::info!(target: "dure::net", %error, "memory of a device is staged");
+                Err(error.into())
+            }
+        }
+    }
+
+    fn release(&mut self, region: Region) {
+        if self.regions.get_mut().own(region.0).readers > 0 {
+            self.give_up_readers(region);
+        }
+        self.regions.get_mut().release(region);
+    }
+
+    fn key(&self, region: Region, _: Peer) -> Option<Card> {
+        match self.regions.borrow_mut().key(region) {
+            Ok(key) => Some(key.encode()),
+            Err(error) => {
+                let cause = std::error::Error::source(&error);
+                tracing::warn!(target: "dure::net", %error, cause, "memory is staged");
+                None
+            }
+        }
+    }
+
+    fn import(&mut self, of: Peer, key: &Card) -> dure_transport::Result<RemoteRegion> {
+        let ports =
+            self.pair(of).map(|pair| pair.there.len()).ok_or(dure_transport::Error::Closed)?;
+        let key = Key::decode(key, ports)?;
+        Ok(self.remotes.add(Remote { of, key }))
+    }
+
+    fn forget(&mut self, region: RemoteRegion) {
+        self.remotes.forget(region);
+    }
+
+    fn window(&self, _: RemoteRegion) -> Option<Memory> {
+        None
+    }
+
+    fn address(&self) -> Card {
+        self.own_address().encode()
+    }
+
+    fn connect(&mut self, peer: Peer, address: &Card, hello: &Card) -> dure_transport::Result<()> {
+        self.begin(peer, address, hello)
+    }
+
+    fn counter(&mut self, from: Peer) -> dure_transport::Result<Signal> {
+        let number = u32::try_from(self.counters.len()).ok().filter(|number| *number < SIGNALS);
+        let number = number.ok_or_else(|| dure_transport::Error::Exhausted {
+            transport: NAME,
+            what: "another counter".to_owned(),
+        })?;
+        self.counters.push(Counter { from, value: 0 });
+        Ok(Signal(number))
+    }
+
+    fn put(&mut self, put: &Put<'_>) -> std::result::Result<Posted, Full> {
+        self.post(put)
+    }
+
+    fn poll(&mut self, events: &mut Vec<Event>) {
+        events.append(&mut self.told);
+        self.reap(events);
+        self.polls = self.polls.wrapping_add(1);
+        if self.look || self.polls % POLLS_PER_LOOK == 0 {
+            self.look = self.is_joining();
+            self.listen(events);
+        }
+    }
+
+    fn arrived(&self, signal: Signal) -> u64 {
+        self.counters[index(signal.0)].value
+    }
+
+    fn acquire(&mut self, _: Span) {}
+
+    fn doorbell(&self) -> Option<RawFd> {
+        Some(self.doorbell.0.as_raw_fd())
+    }
+
+    fn arm(&mut self) -> bool {
+        self.look = true;
+        let mut told = std::mem::take(&mut self.told);
+        let found = self.arm_completions(&mut told);
+        self.told = told;
+        !found && self.told.is_empty() && self.side.arm()
+    }
+}
