@@ -44,6 +44,8 @@ pub(crate) struct Inner {
     pub(crate) id: UniqueId,
     pub(crate) config: Arc<Config>,
     pub(crate) members: Arc<[Member]>,
+    /// Name of the transport to each rank; empty when this rank is alone.
+    pub(crate) ways: Box<[&'static str]>,
     /// `None` when this rank is alone.
     pub(crate) control: Option<Arc<Control>>,
     /// What the control plane shares, or would share.
@@ -231,15 +233,10 @@ impl Communicator {
         members.get(rank as usize).is_some_and(|m| m.host == members[self.inner.rank as usize].host)
     }
 
-    /// Name of the transport that reaches a rank: `pool`, `tcp`; `self` for this rank.
+    /// Name of the transport that reaches a rank: `pool`, `rdma`, `tcp`; `self` for this rank.
     pub fn transport_to(&self, rank: u32) -> &'static str {
-        if rank == self.inner.rank {
-            "self"
-        } else if self.shares_host(rank) && self.inner.config.transport.allows(net::POOL) {
-            net::POOL
-        } else {
-            net::TCP
-        }
+        let way = self.inner.ways.get(rank as usize).filter(|_| rank != self.inner.rank);
+        way.copied().unwrap_or("self")
     }
 
     /// What was chosen for the last collective of this rank.

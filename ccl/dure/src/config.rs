@@ -84,6 +84,14 @@ settings! {
     "DURE_TCP_FLOWS" tcp_flows: Option<u32>, Maybe<Count> = None, "chosen by the transport";
     /// How bytes are moved between sockets and memory.
     "DURE_TCP_DRIVER" tcp_driver: TcpDriver, TcpDriver = TcpDriver::Auto, "auto, by the number of peers";
+    /// RDMA devices that may be used.
+    "DURE_HCA" hca: Option<Interfaces>, Maybe<Interfaces> = None, "all with an active port, four ports at most";
+    /// Index of the GID that RDMA uses on every port.
+    "DURE_GID_INDEX" gid_index: Option<u32>, Maybe<Number> = None, "by peer: RoCE v2, in the same subnet if there is one";
+    /// RDMA queue pairs per pair of ranks, on each pair of ports.
+    "DURE_RDMA_FLOWS" rdma_flows: Option<u32>, Maybe<Count> = None, "chosen by the transport";
+    /// Memory that stays registered for RDMA after its last call. It must not be unmapped and mapped anew meanwhile.
+    "DURE_RDMA_CACHE" rdma_cache: Option<usize>, Maybe<Size> = None, "none";
     /// Algorithms that may be used, by collective.
     "DURE_ALGO" algo: AlgorithmRules, AlgorithmRules = AlgorithmRules::default(), "all, chosen by size and ranks";
     /// Parallel lanes of a collective.
@@ -154,9 +162,12 @@ impl Config {
         let lanes = self.lanes.map_or_else(|| "by size".to_owned(), |lanes| lanes.to_string());
         let flows =
             self.tcp_flows.map_or_else(|| "by transport".to_owned(), |flows| flows.to_string());
+        let queue_pairs =
+            self.rdma_flows.map_or_else(|| "by transport".to_owned(), |flows| flows.to_string());
         [
             ("DURE_TRANSPORT", self.transport.to_string()),
             ("DURE_TCP_FLOWS", flows),
+            ("DURE_RDMA_FLOWS", queue_pairs),
             ("DURE_ALGO", self.algo.to_string()),
             ("DURE_LANES", lanes),
             ("DURE_SLOTS", self.slots.to_string()),
@@ -225,6 +236,10 @@ mod tests {
             ("DURE_IFNAME", "eth,ib"),
             ("DURE_TCP_FLOWS", "2"),
             ("DURE_TCP_DRIVER", "io_uring"),
+            ("DURE_HCA", "^=mlx5_3"),
+            ("DURE_GID_INDEX", "3"),
+            ("DURE_RDMA_FLOWS", "4"),
+            ("DURE_RDMA_CACHE", "1G"),
             ("DURE_LANES", "8"),
             ("DURE_SLOTS", "2"),
             ("DURE_SLOT_BYTES", "1M"),
@@ -248,6 +263,10 @@ mod tests {
             .ifname(Some(Interfaces::parse("eth,ib").unwrap()))
             .tcp_flows(Some(2))
             .tcp_driver(TcpDriver::IoUring)
+            .hca(Some(Interfaces::parse("^=mlx5_3").unwrap()))
+            .gid_index(Some(3))
+            .rdma_flows(Some(4))
+            .rdma_cache(Some(1 << 30))
             .lanes(Some(8))
             .slots(2)
             .slot_bytes(1 << 20)

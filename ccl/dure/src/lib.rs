@@ -61,6 +61,7 @@ mod operation;
 mod pace;
 mod padded;
 mod progress;
+mod rdma;
 mod record;
 mod requests;
 mod stall;

@@ -15,22 +15,25 @@ use crate::addresses;
 use crate::alone::Alone;
 use crate::bootstrap::wire::Member;
 use crate::communicator::Inner;
-use crate::config::Config;
+use crate::config::{Config, TcpDriver};
 use crate::control::{self, Shared};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::pace::Patience;
+use crate::rdma;
 use crate::tuner::{DEFAULT_LANES, Tuner};
 use crate::turnstile::Turnstile;
 use crate::unique_id::UniqueId;
 
 /// Name of the transport inside a host.
 pub(crate) const POOL: &str = "pool";
-/// Name of the transport between hosts.
+/// Name of the transport between hosts that have it and reach one another by it.
+pub(crate) const RDMA: &str = "rdma";
+/// Name of the transport between all other hosts.
 pub(crate) const TCP: &str = "tcp";
 
-/// TCP connections per pair of ranks, when the settings leave it open: as many as lanes.
-const DEFAULT_FLOWS: u32 = 2;
+/// TCP connections or queue pairs per pair of ranks, when the settings leave it open: as many as lanes.
+pub(crate) const DEFAULT_FLOWS: u32 = 2;
 /// From this size a message lands directly in the user's buffer where it can: below, the grant costs more than a copy.
 const LANDING_BYTES: u32 = 64 << 10;
 /// From this size a message inside the host is read where its sender has it: below, asking the kernel for it costs more
@@ -57,11 +60,11 @@ pub(crate) fn assemble(plan: Plan) -> Result<Inner> {
         settings.lanes = 1;
     }
     let file = config.plan_file.as_deref().map_or(Ok(Vec::new()), plans)?;
-    let (control, members, net): (_, Arc<[Member]>, Box<dyn Transport>) = if size == 1 {
-        (None, Arc::new([myself()?]), Box::new(Alone::default()))
+    let (control, members, net, ways): (_, Arc<[Member]>, Box<dyn Transport>, _) = if size == 1 {
+        (None, Arc::new([myself()?]), Box::new(Alone::default()), Box::default())
     } else {
-        let (joined, fabric) = meet(&id, (rank, size), &config, deadline)?;
-        (Some(joined.control), joined.members, Box::new(fabric))
+        let (joined, fabric, ways) = meet(&id, (rank, size), &config, &devices, deadline)?;
+        (Some(joined.control), joined.members, Box::new(fabric), ways)
     };
     let addresses: Box<[Card]> =
         members.iter().map(|member| Card(member.offer.clone().into())).collect();
@@ -86,6 +89,7 @@ pub(crate) fn assemble(plan: Plan) -> Result<Inner> {
         id,
         config,
         members,
+        ways,
         control,
         shared,
         engine: Turnstile::new(engine),
@@ -96,14 +100,15 @@ pub(crate) fn assemble(plan: Plan) -> Result<Inner> {
     })
 }
 
-/// Meets the other ranks, and opens the transports that lead to them.
+/// Meets the other ranks, and opens the transports that lead to them. With the name of the one that leads to each rank.
 fn meet(
     id: &UniqueId,
     (rank, size): (u32, u32),
     config: &Config,
+    devices: &[Arc<dyn Device>],
     deadline: Instant,
-) -> Result<(control::Joined, Fabric)> {
-    let subs = transports(id, rank, config)?;
+) -> Result<(control::Joined, Fabric, Box<[&'static str]>)> {
+    let subs = transports(id, rank, config, devices)?;
     let offer = Fabric::address_of(&subs).0.into();
     let joined = control::join(id, (rank, size), config, offer, deadline)?;
     let members = &joined.members;
@@ -111,9 +116,10 @@ fn meet(
     let route =
         members.iter().map(|member| route(&subs, me, member)).collect::<Result<Vec<_>>>()?;
     report(rank, members, &subs, &route);
+    let ways = route.iter().map(|sub| subs[*sub].name()).collect();
     let (subs, route) = used(subs, &route, rank);
     let fabric = Fabric::new(subs, &route).map_err(|e| transport_error("fabric", e))?;
-    Ok((joined, fabric))
+    Ok((joined, fabric, ways))
 }
 
 fn settings(config: &Config) -> Result<Settings> {
@@ -174,38 +180,78 @@ fn pool(id: &UniqueId, rank: u32, config: &Config) -> Result<Box<dyn Transport>>
 }
 
 /// Opens the transports that the settings allow.
-fn transports(id: &UniqueId, rank: u32, config: &Config) -> Result<Vec<Box<dyn Transport>>> {
+fn transports(
+    id: &UniqueId,
+    rank: u32,
+    config: &Config,
+    devices: &[Arc<dyn Device>],
+) -> Result<Vec<Box<dyn Transport>>> {
     let mut subs: Vec<Box<dyn Transport>> = Vec::new();
     if config.transport.allows(POOL) {
         subs.push(pool(id, rank, config)?);
     }
-    if config.transport.allows(TCP) {
-        let control::Here { port, mut addresses, .. } = control::Here::find(config)?;
-        // Loopback is a way to this process only from this host, where the others lead too.
-        if addresses.iter().any(|address| !address.is_loopback()) {
-            addresses.retain(|address| !address.is_loopback());
+    if config.transport.allows(RDMA) {
+        let opened =
+            side_channel(id, rank, config).and_then(|side| rdma::open(rank, config, side, devices));
+        match opened {
+            Ok(sub) => subs.push(sub),
+            Err(error) if !config.transport.allows(TCP) => return Err(error),
+            Err(error) => tracing::info!(target: "dure::init", "{}", error.chain()),
         }
-        let number = port.number();
+    }
+    if config.transport.allows(TCP) {
         let flows = u16::try_from(config.tcp_flows.unwrap_or(DEFAULT_FLOWS)).unwrap_or(u16::MAX);
-        let options = dure_tcp::Options {
-            me: Peer(rank),
-            id: data_id(id, rank),
-            key: id.data_key(),
-            port,
-            addresses: addresses.into_iter().map(|ip| SocketAddr::new(ip, number)).collect(),
-            flows,
-            driver: config.tcp_driver,
-        };
-        subs.push(dure_tcp::open(options).map_err(|e| transport_error(TCP, e))?);
+        subs.push(tcp(id, rank, config, |options| options.flows = flows)?);
     }
     if subs.is_empty() {
         let text = format!(
-            "DURE_TRANSPORT={} leaves no transport (known: {POOL}, {TCP})",
+            "DURE_TRANSPORT={} leaves no transport (known: {POOL}, {RDMA}, {TCP})",
             config.transport
         );
         return Err(Error::invalid_argument(text));
     }
     Ok(subs)
+}
+
+/// Opens a TCP transport of one flow, which `change` may make another.
+fn tcp(
+    id: &UniqueId,
+    rank: u32,
+    config: &Config,
+    change: impl FnOnce(&mut dure_tcp::Options),
+) -> Result<Box<dyn Transport>> {
+    let control::Here { port, mut addresses, .. } = control::Here::find(config)?;
+    // Loopback is a way to this process only from this host, where the others lead too.
+    if addresses.iter().any(|address| !address.is_loopback()) {
+        addresses.retain(|address| !address.is_loopback());
+    }
+    let number = port.number();
+    let mut options = dure_tcp::Options {
+        me: Peer(rank),
+        id: data_id(id, rank),
+        key: id.data_key(),
+        port,
+        addresses: addresses.into_iter().map(|ip| SocketAddr::new(ip, number)).collect(),
+        flows: 1,
+        driver: config.tcp_driver,
+    };
+    change(&mut options);
+    dure_tcp::open(options).map_err(|e| transport_error(TCP, e))
+}
+
+/// Most addresses of a side channel: cards of all transports together have a limit.
+const SIDE_ADDRESSES: usize = 4;
+
+/// The transport over which ranks agree on queue pairs. It carries no data, so it is kept small.
+fn side_channel(id: &UniqueId, rank: u32, config: &Config) -> Result<Box<dyn Transport>> {
+    tcp(id, rank, config, |options| {
+        options.driver = TcpDriver::Poll;
+        options.addresses.truncate(SIDE_ADDRESSES);
+        // Told apart from the TCP transport of the same rank, in bytes that a rank's number does not change.
+        for (byte, mark) in options.id[8..].iter_mut().zip(RDMA.bytes()) {
+            *byte ^= mark;
+        }
+    })
 }
 
 /// What connections to a rank name, so that ranks of one process are told apart.
@@ -230,19 +276,25 @@ fn myself() -> Result<Member> {
     })
 }
 
-/// Which transport reaches a member: the pool inside the host, TCP otherwise.
+/// Which transport reaches a member: the pool inside the host; between hosts RDMA where both have it and their addresses
+/// reach one another, TCP otherwise.
 fn route(subs: &[Box<dyn Transport>], me: &Member, member: &Member) -> Result<usize> {
     let find = |name: &str| subs.iter().position(|sub| sub.name() == name);
     let inside = if me.host == member.host { find(POOL) } else { None };
-    inside.or_else(|| find(TCP)).or(if me.rank == member.rank { Some(0) } else { None }).ok_or_else(
-        || {
+    let part = |member: &Member| Fabric::part(&Card(member.offer.clone().into()), RDMA);
+    let reaches = || part(me).zip(part(member)).is_some_and(|(a, b)| rdma::reaches(&a, &b));
+    let between = || if reaches() { find(RDMA) } else { None };
+    inside
+        .or_else(between)
+        .or_else(|| find(TCP))
+        .or(if me.rank == member.rank { Some(0) } else { None })
+        .ok_or_else(|| {
             let text = format!(
                 "{} is on another host, and DURE_TRANSPORT leaves no transport to there",
                 member.describe()
             );
             Error::invalid_argument(text).about(member.rank)
-        },
-    )
+        })
 }
 
 /// The transports that reach somebody, and the routes over them: what reaches nobody would be polled all the same. The

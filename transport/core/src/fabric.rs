@@ -86,6 +86,12 @@ impl Fabric {
         Ok(Self { subs, route: route.into(), allocator, regions, imports, doorbells, spans })
     }
 
+    /// The address that a transport of this name has in the address of a fabric.
+    pub fn part(address: &Card, name: &str) -> Option<Card> {
+        let parts = card::split(address)?;
+        parts.into_iter().find(|(part, _)| *part == name.as_bytes()).map(|(_, card)| card)
+    }
+
     /// The index of the transport that serves a peer.
     fn of(&self, peer: Peer) -> usize {
         self.route[peer.0 as usize]

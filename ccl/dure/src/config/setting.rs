@@ -314,7 +314,7 @@ pub struct Transports(Names);
 
 impl Transports {
     /// Every name there is.
-    pub const KNOWN: [&str; 2] = ["pool", "tcp"];
+    pub const KNOWN: [&str; 3] = ["pool", "rdma", "tcp"];
 
     /// Whether a transport may be used.
     pub fn allows(&self, name: &str) -> bool {
@@ -458,11 +458,11 @@ mod tests {
         let allowed = |text: &str| {
             Transports::KNOWN.map(|name| Transports::parse(text).unwrap().allows(name))
         };
-        assert_eq!(allowed("tcp"), [false, true]);
-        assert_eq!(allowed("^tcp"), [true, false]);
-        assert_eq!(allowed("TCP, pool"), [true, true]);
+        assert_eq!(allowed("tcp"), [false, false, true]);
+        assert_eq!(allowed("^tcp"), [true, true, false]);
+        assert_eq!(allowed("TCP, pool"), [true, false, true]);
         assert!(Transports::default().allows("tcp"));
-        assert!(Transports::parse("^tcp,pool").unwrap_err().contains("no transport is left"));
+        assert!(Transports::parse("^tcp,pool,rdma").unwrap_err().contains("no transport is left"));
         assert!(Transports::parse("rdna").is_err() && Transports::parse("tcp,").is_err());
     }
 
