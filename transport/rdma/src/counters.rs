@@ -71,16 +71,20 @@ impl Counters {
         Self { folders, values }
     }
 
-    /// What moved since; errors first, then traffic, each by name.
-    pub(crate) fn moved(&self) -> Vec<Moved> {
+    /// What moved since; errors first, then traffic, each by name. `None` where there is nothing to read, as in a
+    /// container without the device's files.
+    pub(crate) fn moved(&self) -> Option<Vec<Moved>> {
         let now = Self::of(self.folders.clone());
+        if now.values.is_empty() {
+            return None;
+        }
         let by = |(name, value): (String, u64)| {
             let by = value.saturating_sub(self.values.get(&name).copied().unwrap_or(0));
             (by > 0).then_some(Moved { name, by })
         };
         let mut moved: Vec<_> = now.values.into_iter().filter_map(by).collect();
         moved.sort_by_key(Moved::is_traffic);
-        moved
+        Some(moved)
     }
 }
 
@@ -100,10 +104,11 @@ mod tests {
         let before = Counters::of(vec![folder.clone(), folder.join("absent")]);
         write("port_rcv_data", "900\n");
         write("symbol_error", "3\n");
-        let moved = before.moved();
+        let moved = before.moved().unwrap();
         fs::remove_dir_all(&folder).unwrap();
         let text: Vec<_> = moved.iter().map(Moved::to_string).collect();
         assert_eq!(text, ["symbol_error +3", "port_rcv_data +800"]);
         assert!(moved[0].is_link_error() && !moved[1].is_link_error());
+        assert_eq!(Counters::of(vec![folder]).moved(), None);
     }
 }

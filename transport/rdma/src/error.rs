@@ -175,8 +175,8 @@ pub struct Completion {
     pub status: u32,
     /// What the vendor adds; means something to its tools only.
     pub vendor: u32,
-    /// Counters of the local port that moved since it was opened, errors first.
-    pub moved: Vec<Moved>,
+    /// Counters of the local port that moved since it was opened, errors first; `None` when they cannot be read.
+    pub moved: Option<Vec<Moved>>,
     /// What is known besides.
     pub evidence: Evidence,
 }
@@ -189,12 +189,12 @@ impl fmt::Display for Completion {
             "{} failed on {}: {} ({}, vendor code {:#x})",
             self.what, self.wire, known.meaning, known.name, self.vendor
         )?;
-        f.write_str("; counters that moved: ")?;
-        if self.moved.is_empty() {
-            f.write_str("none")?;
-        }
-        for (index, moved) in self.moved.iter().enumerate() {
-            write!(f, "{}{moved}", if index == 0 { "" } else { ", " })?;
+        let moved =
+            self.moved.as_ref().map(|all| all.iter().map(Moved::to_string).collect::<Vec<_>>());
+        match moved.as_deref() {
+            None => f.write_str("; its counters cannot be read here")?,
+            Some([]) => f.write_str("; none of its counters moved")?,
+            Some(moved) => write!(f, "; counters that moved: {}", moved.join(", "))?,
         }
         f.write_str("; likely causes: ")?;
         for (index, cause) in status::causes(self.status, self.evidence).iter().enumerate() {
@@ -230,7 +230,7 @@ pub(crate) mod tests {
             wire: wire(),
             status: 12,
             vendor: 0x81,
-            moved: vec![Moved { name: "symbol_error".to_owned(), by: 4 }],
+            moved: Some(vec![Moved { name: "symbol_error".to_owned(), by: 4 }]),
             evidence: Evidence { acknowledged: true, link_errors: true, large: false },
         };
         let text = completion.to_string();

@@ -102,7 +102,7 @@ impl Rdma {
         assert!(first_time, "connect is called once per peer, and peer {} is known", peer.0);
         let rails = self.rails_to(peer, &address)?;
         let queues = self.make_queues(peer, &rails)?;
-        let begun = self.offer(peer, address, rails, queues.clone(), hello);
+        let begun = self.offer(peer, address, (rails, queues.clone()), hello);
         if begun.is_err() {
             for at in queues {
                 let queue = &mut self.queues[at];
@@ -158,8 +158,7 @@ impl Rdma {
         &mut self,
         peer: Peer,
         address: Address,
-        rails: Box<[Rail]>,
-        queues: Range<usize>,
+        (rails, queues): (Box<[Rail]>, Range<usize>),
         hello: &Card,
     ) -> dure_transport::Result<()> {
         let greetings = self.side.alloc(OWN + GREETING)?;

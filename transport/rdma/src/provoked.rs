@@ -128,7 +128,6 @@ impl Duo {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "shows what users read")]
 fn says(text: &str, parts: &[&str]) {
     println!("{text}");
     for part in parts.iter().chain(&["QP ", "GID ", "path MTU", "likely causes: 1. "]) {

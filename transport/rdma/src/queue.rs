@@ -105,6 +105,8 @@ pub(crate) struct Queue {
     /// Requests that will be reported.
     pub(crate) reports: u32,
     pending: VecDeque<Pending>,
+    /// Bytes of the longest request that was acknowledged, of those that held something.
+    pub(crate) longest: u64,
     /// Known from when it is ready to send.
     pub(crate) wire: Option<Box<Wire>>,
 }
@@ -159,6 +161,7 @@ impl Queue {
             unreported: 0,
             reports: 0,
             pending: VecDeque::new(),
+            longest: 0,
             wire: None,
         })
     }
@@ -286,8 +289,12 @@ impl Queue {
     /// The next request that is done.
     #[inline]
     pub(crate) fn next_done(&mut self) -> Option<Pending> {
-        let first = self.pending.front()?;
-        if first.serial <= self.completed { self.pending.pop_front() } else { None }
+        let first = *self.pending.front()?;
+        if first.serial > self.completed {
+            return None;
+        }
+        self.longest = self.longest.max(first.len);
+        self.pending.pop_front()
     }
 
     /// The first request that is not done.

@@ -123,8 +123,8 @@ impl Rdma {
         let len = queue.first_pending().map_or(0, |pending| pending.len);
         let evidence = Evidence {
             acknowledged: queue.completed > 0,
-            link_errors: moved.iter().any(Moved::is_link_error),
-            large: queue.completed > 0 && len > u64::from(wire.mtu),
+            link_errors: moved.iter().flatten().any(Moved::is_link_error),
+            large: queue.completed > 0 && len > wire.mtu.into() && queue.longest <= wire.mtu.into(),
         };
         let error = Error::Completion(Box::new(Completion {
             what: if sent.is_some() { "a put" } else { "a receive" },

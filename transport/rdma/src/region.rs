@@ -199,3 +199,41 @@ impl Remotes {
 pub(crate) fn index(number: u32) -> usize {
     usize::try_from(number).expect("a 32-bit number fits")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::fd::{AsRawFd, OwnedFd};
+    use std::ptr::{NonNull, without_provenance_mut};
+
+    use super::*;
+    use crate::verbs::simulated::pd;
+
+    /// Memory of a device at an address that nobody may dereference, and a descriptor that stands for it.
+    fn device_memory() -> (Memory, DmaBuf) {
+        let ptr = NonNull::new(without_provenance_mut(0x7000)).unwrap();
+        let fd = OwnedFd::from(File::open("/dev/null").unwrap());
+        (Memory { ptr, len: 4096, space: Space::Device(3) }, DmaBuf { fd, offset: 64 })
+    }
+
+    #[test]
+    fn memory_of_a_device_is_registered_by_its_dma_buf() {
+        let mut regions = Regions::new([pd(true), pd(true)].into(), 1 << 20);
+        let (memory, buffer) = device_memory();
+        let fd = buffer.fd.as_raw_fd();
+        let region = regions.device(memory, buffer).unwrap();
+        let key = regions.key(region).unwrap();
+        assert_eq!(key, Key { address: 0x7000, len: 4096, rkeys: vec![0x7000, 0x7000] });
+        assert_eq!(regions.lkey(region.0, 1), fd.cast_unsigned());
+        regions.release(region);
+    }
+
+    #[test]
+    fn a_device_that_cannot_reach_it_refuses_and_leaves_nothing() {
+        let mut regions = Regions::new([pd(true), pd(false)].into(), 1 << 20);
+        let (memory, buffer) = device_memory();
+        let error = regions.device(memory, buffer).unwrap_err().to_string();
+        assert!(error.contains("ibv_reg_dmabuf_mr") && error.contains("cannot reach"), "{error}");
+        assert!(regions.slots.iter().all(Option::is_none));
+    }
+}

@@ -19,7 +19,7 @@ pub struct Evidence {
     pub acknowledged: bool,
     /// Whether counters of damaged or dropped packets moved.
     pub link_errors: bool,
-    /// Whether what failed is longer than the path MTU while shorter messages got through.
+    /// Whether what failed is longer than the path MTU, while only shorter messages have got through.
     pub large: bool,
 }
 

@@ -385,7 +385,7 @@ impl Transport for Rdma {
         events.append(&mut self.told);
         self.reap(events);
         self.polls = self.polls.wrapping_add(1);
-        if self.look || self.polls % POLLS_PER_LOOK == 0 {
+        if self.look || self.polls.is_multiple_of(POLLS_PER_LOOK) {
             self.look = self.is_joining();
             self.listen(events);
         }

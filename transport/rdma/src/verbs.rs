@@ -526,6 +526,57 @@ impl Drop for Qp {
     }
 }
 
+/// A device made of functions of this file, for what no device of a test bed does: a dma-buf is registered under its
+/// descriptor as the local key and its address as the peer's.
+#[cfg(test)]
+pub(crate) mod simulated {
+    use super::*;
+
+    unsafe extern "C" fn alloc_pd(_: *mut ibv_context) -> *mut ibv_pd {
+        ptr::dangling_mut()
+    }
+
+    unsafe extern "C" fn dealloc_pd(_: *mut ibv_pd) -> c_int {
+        0
+    }
+
+    unsafe extern "C" fn close_device(_: *mut ibv_context) -> c_int {
+        0
+    }
+
+    unsafe extern "C" fn reg_dmabuf_mr(
+        pd: *mut ibv_pd,
+        _: u64,
+        length: usize,
+        iova: u64,
+        fd: c_int,
+        _: c_int,
+    ) -> *mut ibv_mr {
+        let (context, addr) = (ptr::null_mut(), ptr::without_provenance_mut(1));
+        let (lkey, rkey) = (fd.cast_unsigned(), u32::try_from(iova).unwrap());
+        Box::into_raw(Box::new(ibv_mr { context, pd, addr, length, handle: 0, lkey, rkey }))
+    }
+
+    unsafe extern "C" fn dereg_mr(mr: *mut ibv_mr) -> c_int {
+        // SAFETY: `reg_dmabuf_mr` made it.
+        drop(unsafe { Box::from_raw(mr) });
+        0
+    }
+
+    /// A protection domain of a device that registers dma-bufs, or refuses them.
+    pub(crate) fn pd(registers: bool) -> Arc<Pd> {
+        let mut verbs = Verbs::open().unwrap();
+        verbs.ibv_alloc_pd = alloc_pd;
+        verbs.ibv_dealloc_pd = dealloc_pd;
+        verbs.ibv_close_device = close_device;
+        verbs.ibv_dereg_mr = dereg_mr;
+        verbs.ibv_reg_dmabuf_mr = registers.then_some(reg_dmabuf_mr);
+        let verbs = Box::leak(Box::new(verbs));
+        let context = Context { verbs, raw: NonNull::dangling(), name: "simulated".to_owned() };
+        Pd::new(&Arc::new(context)).unwrap()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
