@@ -13,21 +13,27 @@ MAKEFLAGS += --no-print-directory
 export PATH := $(PATH):$(HOME)/.cargo/bin
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test build install check matrix clean
+.PHONY: help setup demo test build install check matrix clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
 
+# What everything here is built with.
+tools := cc verbs
+
+setup: ## install the few system packages that building needs
+	@.ci/setup $(tools)
+
 demo: ## train handwritten digits on 2 processes, from C
-	@.ci/setup cc readelf
+	@.ci/setup $(tools) readelf
 	@bindings/capi/examples/digits/demo.sh
 
 test: ## run the tests
-	@.ci/setup cc c++ ip pkg-config readelf unshare
+	@.ci/setup $(tools) c++ ip pkg-config readelf unshare
 	@$(CARGO) test --workspace --locked --no-fail-fast 2>&1 | .ci/totals
 
 build: ## build libdure.so and the program `dure`
-	@.ci/setup cc
+	@.ci/setup $(tools)
 	@$(CARGO) build --locked --release -p dure-capi -p dure-perf
 	@ls "$(TARGET)/release/libdure.so" "$(TARGET)/release/dure"
 
@@ -37,7 +43,7 @@ install: build ## install both, with header, pkg-config and CMake files, under P
 	@echo "installed under $(DESTDIR)$(PREFIX)"
 
 check: ## format, lints, documentation
-	@.ci/setup cc
+	@.ci/setup $(tools)
 	@$(CARGO) fmt --all -- --check --files-with-diff
 	@$(CARGO) clippy --quiet --workspace --all-targets --locked -- -D warnings
 	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --workspace --no-deps --locked

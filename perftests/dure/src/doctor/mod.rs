@@ -154,6 +154,11 @@ impl Host {
         self.path(path).exists()
     }
 
+    /// Whether this process may open a file to read and write.
+    fn may_write(&self, path: &str) -> bool {
+        fs::OpenOptions::new().read(true).write(true).open(self.path(path)).is_ok()
+    }
+
     /// Names in a folder that begin with one of the prefixes, sorted; none if there is no such folder.
     fn names(&self, folder: &str, prefixes: &[&str]) -> Vec<String> {
         let Ok(entries) = fs::read_dir(self.path(folder)) else { return Vec::new() };

@@ -103,24 +103,38 @@ pub(super) fn rdma(host: &Host) -> Finding {
         return Finding::new(
             NAME,
             Level::Absent,
-            "none",
+            "none: the kernel lists no RDMA device",
             "ranks of other hosts are reached over TCP",
         );
     }
-    if host.names("dev/infiniband", &["uverbs"]).is_empty() {
+    let files = host.names("dev/infiniband", &["uverbs"]);
+    if files.is_empty() {
         return Finding::new(NAME, Level::Limited, state, "this process cannot open them")
             .remedy("give the container /dev/infiniband");
+    }
+    if !files.iter().any(|file| host.may_write(&format!("dev/infiniband/{file}"))) {
+        return Finding::new(NAME, Level::Limited, state, "this process may not open them")
+            .remedy("give the user the group that owns /dev/infiniband/uverbs*");
     }
     if ports.iter().any(|(active, _)| *active) {
         Finding::new(NAME, Level::Ok, state, "can be opened")
     } else {
-        Finding::new(NAME, Level::Limited, state, "no port is active")
-            .remedy("check cable, switch and subnet manager")
+        Finding::new(
+            NAME,
+            Level::Limited,
+            state,
+            "no port is active: ranks of other hosts are reached over TCP",
+        )
+        .remedy("check cable, switch and subnet manager")
     }
 }
 
 pub(super) fn verbs_library(host: &Host) -> Finding {
     const NAME: &str = "libibverbs";
+    if !cfg!(feature = "verbs") {
+        let text = "this program was built without the feature verbs";
+        return Finding::new(NAME, Level::Absent, "not used", text);
+    }
     const LIBRARY: &str = "libibverbs.so.1";
     const FOLDERS: [&str; 5] = [
         "usr/lib/x86_64-linux-gnu",
@@ -136,7 +150,7 @@ pub(super) fn verbs_library(host: &Host) -> Finding {
     if cached || FOLDERS.iter().any(|folder| host.exists(&format!("{folder}/{LIBRARY}"))) {
         Finding::new(NAME, Level::Ok, "installed", "opened when an RDMA device is used")
     } else {
-        Finding::new(NAME, Level::Absent, "not installed", "RDMA devices cannot be used")
+        Finding::new(NAME, Level::Absent, "not installed", "RDMA devices cannot be used: TCP is")
             .remedy("apt-get install libibverbs1 ibverbs-providers")
     }
 }
