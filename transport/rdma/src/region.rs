@@ -3,7 +3,7 @@
 //! Memory is registered with the devices when a key is asked for or a put needs it, not before: many a buffer is only
 //! ever copied from.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use dure_device::{DmaBuf, Memory, Space};
 use dure_transport::{Peer, Region, RemoteRegion};
@@ -16,15 +16,18 @@ use crate::nic::register;
 use crate::verbs::{Mr, Pd};
 
 /// Registrations with each port's device, in the order of the ports.
-type Mrs = Box<[Mr]>;
+#[derive(Debug)]
+struct Mrs {
+    mrs: Box<[Mr]>,
+    /// Set when a peer may have the key.
+    exported: OnceLock<()>,
+}
 
 /// One region of this process.
 #[derive(Debug)]
 pub(crate) struct Own {
     pub(crate) memory: Memory,
     registered: Option<Arc<Entry<Mrs>>>,
-    /// A peer may have its key.
-    exported: bool,
     dma_buf: Option<DmaBuf>,
     /// Work requests that read it and have not completed.
     pub(crate) readers: u32,
@@ -70,7 +73,7 @@ impl Regions {
     }
 
     fn add(&mut self, memory: Memory, pages: Option<Pages>, dma_buf: Option<DmaBuf>) -> Region {
-        let own = Own { memory, registered: None, exported: false, dma_buf, readers: 0, pages };
+        let own = Own { memory, registered: None, dma_buf, readers: 0, pages };
         let number = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             u32::try_from(self.slots.len() - 1).expect("fewer regions than numbers")
@@ -83,8 +86,9 @@ impl Regions {
     pub(crate) fn release(&mut self, region: Region) {
         let own = self.slots[index(region.0)].take().expect("a region is released once");
         self.free.push(region.0);
-        let Own { registered, exported, pages, memory, .. } = own;
+        let Own { registered, pages, memory, .. } = own;
         if let Some(entry) = registered {
+            let exported = entry.registration.exported.get().is_some();
             let keep = !exported && pages.is_none() && memory.space == Space::Host;
             self.cache.give_back(entry, keep);
         }
@@ -111,21 +115,25 @@ impl Regions {
     }
 
     /// The registrations of a region, made if need be.
-    pub(crate) fn registered(&mut self, number: u32) -> Result<&Mrs> {
+    pub(crate) fn registered(&mut self, number: u32) -> Result<&[Mr]> {
+        Ok(&self.entry(number)?.registration.mrs)
+    }
+
+    fn entry(&mut self, number: u32) -> Result<&Entry<Mrs>> {
         if self.own(number).registered.is_none() {
             let entry = self.register(number)?;
             let own = self.slots[index(number)].as_mut().expect("`own` has found it");
             own.registered = Some(entry);
         }
         let entry = self.own(number).registered.as_ref();
-        Ok(&entry.expect("it was made above").registration)
+        Ok(entry.expect("it was made above"))
     }
 
     /// Keys for sending from a region that is registered.
     #[inline]
     pub(crate) fn lkey(&self, number: u32, nic: usize) -> u32 {
         let entry = self.own(number).registered.as_ref();
-        entry.expect("what is sent by address is registered").registration[nic].lkey()
+        entry.expect("what is sent by address is registered").registration.mrs[nic].lkey()
     }
 
     fn register(&mut self, number: u32) -> Result<Arc<Entry<Mrs>>> {
@@ -134,7 +142,7 @@ impl Regions {
         if let Some(entry) = self.cache.find(memory) {
             return Ok(entry);
         }
-        let all = |pds: &[Arc<Pd>]| -> Result<Mrs> {
+        let all = |pds: &[Arc<Pd>]| -> Result<Box<[Mr]>> {
             // SAFETY: memory of the user stays mapped until the region is released, pages of this transport until after.
             // A kept registration outlives that, which whoever asked for keeping answers for.
             pds.iter().map(|pd| unsafe { register(pd, memory, own.dma_buf.as_ref()) }).collect()
@@ -144,7 +152,7 @@ impl Regions {
             Err(_) if self.cache.clear() => all(&self.pds),
             made => made,
         };
-        Ok(self.cache.add(memory, made?))
+        Ok(self.cache.add(memory, Mrs { mrs: made?, exported: OnceLock::new() }))
     }
 
     /// What a peer needs to write into a region.
@@ -154,8 +162,9 @@ impl Regions {
         if len == 0 {
             return Ok(Key { address, len, rkeys: vec![0; self.pds.len()] });
         }
-        let rkeys = self.registered(region.0)?.iter().map(Mr::rkey).collect();
-        self.slots[index(region.0)].as_mut().expect("`own` has found it").exported = true;
+        let Mrs { mrs, exported } = &self.entry(region.0)?.registration;
+        exported.get_or_init(|| ());
+        let rkeys = mrs.iter().map(Mr::rkey).collect();
         Ok(Key { address, len, rkeys })
     }
 }
