@@ -271,7 +271,7 @@ impl Machine {
         let (link, net) = self.link_and_net(peer);
         link.take(lane, in_slot);
         if link.is_mail_due(lane, now)
-            && !link.mail(net, lane)
+            && (link.can_mail_wait(lane) || !link.mail(net, lane))
             && !self.owed.contains(&(peer, lane))
         {
             self.owed.push((peer, lane));
