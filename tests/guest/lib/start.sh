@@ -1,6 +1,6 @@
 # Machines: how they start, what is heard of them, and how they end.
 
-machines=() followers=() network="" late=""
+machines=() followers=() network="" timer="" late=""
 
 start_machines() {
     local machine count=1
@@ -36,7 +36,8 @@ start_qemu() {
     [ -z "$cxl" ] || cxl_device "$1"
     for share in "$work/guest" "${shares[@]}"; do
         # A comma in a value is doubled.
-        arguments+=(-virtfs "local,path=${share//,/,,},mount_tag=share$id,security_model=none,id=share$id,multidevs=remap")
+        arguments+=(-fsdev "local,path=${share//,/,,},security_model=none,id=share$id,multidevs=remap"
+            -device "virtio-9p-pci,bus=pcie.0,fsdev=share$id,mount_tag=share$id")
         id=$((id + 1))
     done
     # Without the hypervisor's bit, because CXL regions do not commit under one.
@@ -98,8 +99,8 @@ follow_one() {
 
 # Until all machines are off, or the time is over. Sets: late.
 wait_for_machines() {
-    local ended timer remaining=("${machines[@]}") i
-    sleep "$limit" &
+    local ended remaining=("${machines[@]}") i
+    setpriv --pdeathsig KILL sleep "$limit" &
     timer=$!
     while [ ${#remaining[@]} -gt 0 ]; do
         wait -n -p ended "${remaining[@]}" "$timer" || true
@@ -109,7 +110,6 @@ wait_for_machines() {
         done
         note_death "$ended"
     done
-    kill "$timer" 2>/dev/null || true
     stop_machines
 }
 
@@ -122,15 +122,14 @@ note_death() {
     done
 }
 
-# Also what they have not yet passed on is heard.
+# What the machines have said is passed on to the end.
 stop_machines() {
     local process
-    for process in "${machines[@]}"; do
+    for process in "${machines[@]}" $timer $network; do
         kill -KILL "$process" 2>/dev/null || true
     done
     wait "${machines[@]}" "${followers[@]}" 2>/dev/null || true
-    [ -z "$network" ] || kill -KILL "$network" 2>/dev/null || true
-    machines=() followers=() network=""
+    machines=() followers=() network="" timer=""
 }
 
 # The way out: what the hosts' programs ended with.
