@@ -10,7 +10,7 @@ prepare_parts() {
         archive=$made/all.cpio
     fi
     if [ "$place" = uml ]; then
-        cached uml "$recipes"/{debian,uml}.sh
+        cached uml "$recipes"/{debian,uml}.sh "$recipes/uml.config"
         kernel=$made/linux
     else
         cached qemu "$recipes"/{debian,qemu}.sh
