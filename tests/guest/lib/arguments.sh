@@ -10,7 +10,7 @@ usage: tests/guest/run [OPTION...] -- PROGRAM [ARGUMENT...]
   --place PLACE   namespaces: one QEMU machine, a network namespace for each host (default)
                   machines: a QEMU machine for each host
                   uml: user-mode Linux, a network namespace for each host
-  --rdma KIND     rxe: software RoCE (default); siw: software iWARP, with --place uml only
+  --rdma KIND     rxe: software RoCE (default); siw: software iWARP, with --place uml --hosts 1
   --cxl MB        a CXL memory that all hosts share, a multiple of 256 up to 16384; means --place machines
   --with LAYER    adds to the image: openmpi (Open MPI with UCX)
   --timeout S     seconds until everything is stopped: 1 to 86400 (default 120)
@@ -81,8 +81,8 @@ check_together() {
         [ "${place:=machines}" = machines ] || refuse "--cxl is offered by --place machines only, not '$place'"
     fi
     : "${place:=namespaces}"
-    # Debian's kernels are built without siw.
-    [ "$rdma" != siw ] || [ "$place" = uml ] || refuse "--rdma siw is offered by --place uml only, not '$place'"
+    # Debian's kernels are built without siw, and siw does not connect network namespaces.
+    [ "$rdma" != siw ] || [ "$place $hosts" = "uml 1" ] || refuse "--rdma siw is offered with --place uml --hosts 1 only"
     # mpirun starts its daemons from host to host, which machines without ssh do not allow.
     [ ${#layers[@]} = 0 ] || [ "$place" != machines ] ||
         refuse "--with openmpi is offered by --place namespaces or uml, not 'machines'"

@@ -7,40 +7,37 @@ write_folder() {
     cp -r "$here/inside/." "$folder"
     find_shares
     {
-        printf '%s=%s\n' hosts "$hosts" links "$links" place "$place" rdma "$rdma" cxl "$cxl" layers "${layers[*]:-}"
+        printf '%s=%s\n' hosts "$hosts" links "$links" place "$place" rdma "$rdma" cxl "$cxl" layers "${layers[*]:-}" \
+            clock_rate "$(sed -n 's/^cpu MHz.*: //p;T;q' /proc/cpuinfo)"
         printf 'shares=%s\n' "$(quoted "$(printf '%s\n' "${shares[@]}")")"
     } >"$folder/settings"
     write_command >"$folder/command"
 }
 
 # Guests see the repository, the working directory and the program's under the paths that they have here. Folders of the system are
-# those of the image.
+# those of the image, and so is a command without a slash.
 find_shares() {
-    local folder program
+    local folder folders=("$root" "${CARGO_TARGET_DIR:-$root/target}" "$PWD") program
     shares=()
-    program=$(command -v -- "${command[0]}") || program=""
-    [[ ${command[0]} != */* || -n $program ]] || {
-        echo "guest: there is no program ${command[0]}" >&2
-        exit 127
-    }
-    # Without a slash it is a command of the image.
-    [[ ${command[0]} == */* ]] || program=""
-    for folder in "$root" "$(cargo_target)" "$PWD" "${program:+$(dirname "$program")}"; do
-        [ -d "$folder" ] || continue
-        add_share "$(cd "$folder" && pwd -P)"
+    if [[ ${command[0]} == */* ]]; then
+        program=$(command -v -- "${command[0]}") || {
+            echo "guest: there is no program ${command[0]}" >&2
+            exit 127
+        }
+        folder=$(cd "$(dirname "$program")" && pwd -P)
+        folders+=("$folder")
+        command[0]=$folder/${program##*/}
+    fi
+    for folder in "${folders[@]}"; do
+        [ ! -d "$folder" ] || add_share "$(cd "$folder" && pwd -P)"
     done
-    [[ ${command[0]} != */* ]] || command[0]=$(cd "$(dirname "$program")" && pwd -P)/${program##*/}
 }
 
-cargo_target() {
-    echo "${CARGO_TARGET_DIR:-$root/target}"
-}
-
+# add_share FOLDER: unless it is the system's or is seen already.
 add_share() {
     local known
-    case $1/ in
-    / | /bin/* | /dev/* | /etc/* | /guest/* | /lib/* | /lib64/* | /proc/* | /run/* | /sbin/* | /sys/* | /usr/*) return ;;
-    /tmp/) return ;;
+    case ${1%/}/ in
+    / | /tmp/ | /bin/* | /dev/* | /etc/* | /guest/* | /lib/* | /lib64/* | /proc/* | /run/* | /sbin/* | /sys/* | /usr/*) return ;;
     esac
     for known in "${shares[@]}"; do
         [[ $1/ != "$known"/* ]] || return 0

@@ -49,6 +49,15 @@ start_qemu() {
         </dev/null 2>"$work/machine.$1" &
 }
 
+# start_uml: in the background, with a process namespace of its own, because it has many processes.
+start_uml() {
+    local spaces=(--pid)
+    [ "$(id -u)" = 0 ] || spaces+=(--user --map-root-user)
+    TMPDIR=/dev/shm setpriv --pdeathsig KILL unshare "${spaces[@]}" --fork --kill-child \
+        "$kernel" "mem=${memory}M" "ncpus=$(processors)" seccomp=auto "initrd=$archive" con0=fd:0,fd:1 console=tty0 quiet panic=-1 \
+        "guest.folder=$work/guest" </dev/null >"$work/console.0" 2>"$work/machine.0" &
+}
+
 # MiB of a machine; those that are not touched cost nothing.
 memory=2048
 

@@ -21,10 +21,3 @@ make_uml() {
     strip -o "$1/linux" "$tree/linux"
     rm -rf "$1/packages" "$tree"
 }
-
-# start_uml: in the background, as a group of processes, of which the first ends the others.
-start_uml() {
-    TMPDIR=/dev/shm setpriv --pdeathsig KILL unshare --pid --fork --kill-child \
-        "$kernel" "mem=${memory}M" "ncpus=$(processors)" seccomp=auto "initrd=$archive" con=null con0=null,fd:1 quiet panic=-1 \
-        "guest.folder=$work/guest" </dev/null >"$work/console.0" 2>"$work/machine.0" &
-}
