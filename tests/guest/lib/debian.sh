@@ -15,10 +15,10 @@ prepare_apt() {
     "$root/.ci/setup" cpio depmod strip xz zstd
     [ -z "$(find "$apt/updated" -mmin -60 2>/dev/null)" ] || return 0
     from=$(mirror)
-    [ -n "$from" ] && [ -f "$keyring" ] || {
+    if [ -z "$from" ] || [ ! -f "$keyring" ]; then
         echo "needs Debian's packages: a Debian mirror in apt's sources or in DEBIAN_MIRROR, and $keyring" >&2
         return 1
-    }
+    fi
     mkdir -p "$apt"/{conf.d,pref.d,state/lists/partial,cache/archives/partial}
     : >"$apt/status"
     : >"$apt/pref"

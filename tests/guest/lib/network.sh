@@ -7,6 +7,10 @@ make_network() {
     local bridge spaces=(--net)
     "$root/.ci/setup" ip unshare
     [ "$(id -u)" = 0 ] || spaces+=(--user --map-root-user)
+    [ -w /dev/net/tun ] || {
+        echo "guest: --place machines needs /dev/net/tun: run it as root, or allow this user to use it" >&2
+        exit 125
+    }
     exec {ready}< <(exec setpriv --pdeathsig KILL unshare "${spaces[@]}" sh -c 'echo ready && exec sleep infinity')
     network=$!
     read -r -u "$ready" || {

@@ -54,8 +54,8 @@ start_uml() {
     local spaces=(--pid)
     [ "$(id -u)" = 0 ] || spaces+=(--user --map-root-user)
     TMPDIR=/dev/shm setpriv --pdeathsig KILL unshare "${spaces[@]}" --fork --kill-child \
-        "$kernel" "mem=${memory}M" "ncpus=$(processors)" seccomp=auto "initrd=$archive" con0=fd:0,fd:1 console=tty0 quiet panic=-1 \
-        "guest.folder=$work/guest" </dev/null >"$work/console.0" 2>"$work/machine.0" &
+        "$kernel" "mem=${memory}M" "ncpus=$(processors)" seccomp=auto "initrd=$archive" "uml_dir=$work/" con0=fd:0,fd:1 \
+        console=tty0 quiet panic=-1 "guest.folder=$work/guest" </dev/null >"$work/console.0" 2>"$work/machine.0" &
 }
 
 # MiB of a machine; those that are not touched cost nothing.
@@ -147,7 +147,7 @@ report() {
     for ((host = 0; host < hosts; host++)); do
         status=$(cat "$work/guest/status.$host" 2>/dev/null) || true
         [ -n "$status" ] || status=$(explain_silence "$host")
-        [ $result != 0 ] || result=$status
+        [ "$result" != 0 ] || result=$status
     done
     exit "$result"
 }
