@@ -35,7 +35,7 @@ pub(crate) const TCP: &str = "tcp";
 /// TCP connections or queue pairs per pair of ranks, when the settings leave it open: as many as lanes.
 pub(crate) const DEFAULT_FLOWS: u32 = 2;
 /// From this size a message lands directly in the user's buffer where it can: below, the grant costs more than a copy.
-const LANDING_BYTES: u32 = 64 << 10;
+const LANDING_BYTES: u32 = 128 << 10;
 /// From this size a message inside the host is read where its sender has it: below, asking the kernel for it costs more
 /// than a second copy.
 const READING_BYTES: u32 = 16 << 10;

@@ -9,7 +9,7 @@ use crate::Error;
 use crate::link::Target;
 use crate::machine::{Held, Machine, Until};
 use crate::run::{Begun, Buffer, Run, Then};
-use crate::slot::{self, Header, Kind, LINE, PAYLOAD, Place};
+use crate::slot::{Header, InRegion, Kind, LINE, PAYLOAD, Place};
 use crate::work::{Sink, part};
 
 /// A message that stays on this side until it was read.
@@ -35,11 +35,9 @@ impl Run {
             return Ok(Begun::Done);
         }
         if let Some(Kept { place, memory, staging }) = self.keep(machine, to, src, bytes)?
-            && let encoded = place.encode()
-            && encoded.len() <= slot.len - PAYLOAD
-        {
             // SAFETY: the slot is free, and a window on it is alive as long as the link.
-            unsafe { slot::write(slot.part(PAYLOAD, encoded.len()), &encoded) };
+            && unsafe { place.write(slot) }
+        {
             let number = self.publish(machine, to, (slot, bytes), place.kind());
             let until = Until::Freed { lane: self.lane, slot: number };
             if let Some(index) = staging {
@@ -75,13 +73,13 @@ impl Run {
             && let Some(card) = machine.net.key(cover.region, Peer(to))
         {
             let output = self.writable(machine, to).unwrap_or_default();
-            return here(Place { at: cover.offset + start, card, output });
+            return here(Place::Region(InRegion { at: cover.offset + start, card, output }));
         }
         if let Some(series) = self.steps().series(self.at).filter(|_| machine.settings.shares_cores)
             && let Some(index) = self.share(machine, src, series)?
             && let Some(card) = machine.net.key(machine.staging(index).region, Peer(to))
         {
-            let place = Place { card, ..Place::default() };
+            let place = Place::Region(InRegion { card, ..InRegion::default() });
             return Ok(Some(Kept { place, memory: None, staging: Some(index) }));
         }
         if !(stays && machine.link(to).is_read()) {
@@ -89,7 +87,7 @@ impl Run {
         }
         machine.lent.note(whole, memory);
         let at = memory.ptr.as_ptr().expose_provenance() as u64;
-        here(Place { at, ..Place::default() })
+        here(Place::Address(at))
     }
 
     /// The staging buffer with what several peers are to read: it is copied once by this side, and by each of them without
@@ -185,7 +183,7 @@ impl Run {
         slot: Memory,
         len: usize,
     ) -> Result<Memory, Error> {
-        let place = Machine::place(slot).ok_or(Error::Mismatch { peer: from })?;
+        let place = Machine::in_region(slot).ok_or(Error::Mismatch { peer: from })?;
         let outside = || Error::Transport {
             peer: from,
             source: dure_transport::Error::Protocol { what: "a message outside of its region" },
@@ -215,7 +213,7 @@ impl Run {
         sink: Sink,
     ) -> Result<Begun, Error> {
         let failed = |source| Error::Transport { peer: from, source };
-        let address = Machine::place(slot).ok_or(Error::Mismatch { peer: from })?.at;
+        let address = Machine::address(slot);
         let out = self.buffer(machine, sink.dst.buf).memory;
         let is_host = self.call.queue == machine.host;
         if sink.with.is_none() && is_host {

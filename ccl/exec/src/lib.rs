@@ -128,6 +128,9 @@ pub struct Executor {
     short: Option<ShortRun>,
     /// Polls of short calls in vain.
     waits: u32,
+    /// A call was put in its lanes since the last poll: it posts what it can before the transport is asked for news,
+    /// which is a system call that its peers would wait for.
+    begins: bool,
 }
 
 /// Polls in vain of a short call between two polls of the transport.
@@ -179,6 +182,7 @@ impl Executor {
             running: 0,
             short: None,
             waits: 0,
+            begins: false,
         }
     }
 
@@ -270,6 +274,7 @@ impl Executor {
         let output = unsafe { self.buffer(call.output) };
         let lanes = prepared.lanes.len();
         self.running += lanes;
+        self.begins = true;
         let in_place = call.input.overlaps(call.output);
         let state = CallState { prepared, input, output, in_place, digest: call.digest, queue };
         for index in 1..lanes {
@@ -379,7 +384,7 @@ impl Executor {
     }
 
     fn poll_runs(&mut self) -> Result<bool, Error> {
-        let mut moved = self.machine.poll()?;
+        let mut moved = !std::mem::take(&mut self.begins) && self.machine.poll()?;
         if self.running == 0 {
             return Ok(moved);
         }

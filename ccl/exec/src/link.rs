@@ -509,6 +509,13 @@ impl Link {
         due > 0 && (now || due >= self.settings.batch())
     }
 
+    /// Whether a mail that is due can wait for the next poll: where it takes a system call, and the peer has slots left.
+    #[inline]
+    pub(crate) fn can_mail_wait(&self, lane: usize) -> bool {
+        let edge = &self.edges[lane];
+        !self.coherent && edge.unslotted - edge.returned < u64::from(self.settings.slots)
+    }
+
     /// Tells the peer by mail which slots it has back. False when it must be told later: the transport is full, or
     /// messages arrived before the connection was reported to be up.
     #[inline]

@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::lent::Lent;
 use crate::link::{Link, Settings};
 use crate::recorder::{Event, Recorder};
-use crate::slot::{self, Kind, Place};
+use crate::slot::{self, InRegion, Kind};
 
 /// The region that some memory is part of.
 #[derive(Clone, Copy, Debug)]
@@ -271,7 +271,7 @@ impl Machine {
         let (link, net) = self.link_and_net(peer);
         link.take(lane, in_slot);
         if link.is_mail_due(lane, now)
-            && !link.mail(net, lane)
+            && (link.can_mail_wait(lane) || !link.mail(net, lane))
             && !self.owed.contains(&(peer, lane))
         {
             self.owed.push((peer, lane));
@@ -434,12 +434,18 @@ impl Machine {
         slot::Header::decode(unsafe { slot::read(at) })
     }
 
-    /// Reads where a message is that its sender keeps.
+    /// Reads the address of a message that its sender keeps.
     #[allow(unsafe_code, reason = "reads what the peer has signalled")]
-    pub(crate) fn place(slot: Memory) -> Option<Place> {
-        let payload = slot.part(slot::PAYLOAD, (slot.len - slot::PAYLOAD).min(Place::LONGEST));
+    pub(crate) fn address(slot: Memory) -> u64 {
         // SAFETY: as for `header`.
-        Place::decode(&unsafe { slot::copied(payload) })
+        unsafe { slot::word(slot) }
+    }
+
+    /// Reads in which region, and where, a message is that its sender keeps.
+    #[allow(unsafe_code, reason = "reads what the peer has signalled")]
+    pub(crate) fn in_region(slot: Memory) -> Option<InRegion> {
+        // SAFETY: as for `header`.
+        unsafe { slot::in_region(slot) }
     }
 }
 

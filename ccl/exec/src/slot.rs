@@ -28,7 +28,7 @@ pub(crate) enum Kind {
     Line,
     /// Where the sender has them: the payload is an offset in a region of the sender's, and the card of the region.
     Region,
-    /// Where the sender has them: the payload is their address in the sender's process.
+    /// Where the sender has them: the line has their address in the sender's process.
     Address,
     /// Where they belong: the sender wrote them to the receiver's output.
     Output,
@@ -82,9 +82,18 @@ impl Header {
 }
 
 /// Where the bytes of a message are that its sender keeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// At this address in the sender's process; it is in the line of the slot.
+    Address(u64),
+    /// In a region; the line says how long what the payload says of it is.
+    Region(InRegion),
+}
+
+/// A place in a region of the sender's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Place {
-    /// Their offset in the region of the card, or their address when the card is empty.
+pub(crate) struct InRegion {
+    /// The offset in the region, and the region's card.
     pub(crate) at: u64,
     pub(crate) card: Card,
     /// The offset of the sender's output in its region, and the region's card; empty when the receiver may not write it.
@@ -92,35 +101,85 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// Most bytes that it takes.
-    pub(crate) const LONGEST: usize = 2 * (16 + Card::MAX);
-
     /// By what a header says that they are there.
     pub(crate) fn kind(&self) -> Kind {
-        if self.card.0.is_empty() { Kind::Address } else { Kind::Region }
+        match self {
+            Self::Address(_) => Kind::Address,
+            Self::Region(_) => Kind::Region,
+        }
     }
 
+    /// Writes it to a slot; false when the slot is too short.
+    ///
+    /// # Safety
+    /// As for [`write`].
+    #[allow(unsafe_code, reason = "as for `read`")]
+    pub(crate) unsafe fn write(&self, slot: Memory) -> bool {
+        let word = match self {
+            Self::Address(at) => *at,
+            Self::Region(place) => {
+                let encoded = place.encode();
+                if encoded.len() > slot.len - PAYLOAD {
+                    return false;
+                }
+                // SAFETY: the caller's promise.
+                unsafe { write(slot.part(PAYLOAD, encoded.len()), &encoded) };
+                encoded.len() as u64
+            }
+        };
+        // SAFETY: the caller's promise.
+        unsafe { write(slot.part(0, 8), &word.to_le_bytes()) };
+        true
+    }
+}
+
+impl InRegion {
     /// Of the bytes and of the output: the place, the length of the card, the card.
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    fn encode(&self) -> Vec<u8> {
         let part = |at: u64, card: &Card| {
             [&at.to_le_bytes()[..], &(card.0.len() as u64).to_le_bytes(), &card.0].concat()
         };
         [part(self.at, &self.card), part(self.output.0, &self.output.1)].concat()
     }
 
-    /// Reads what [`Place::encode`] wrote, whatever follows; `None` when a card does not end.
-    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
-        let part = |bytes: &[u8]| {
+    /// Reads what [`InRegion::encode`] wrote; `None` when a card does not end.
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        fn part(bytes: &[u8]) -> Option<(u64, Card, &[u8])> {
             let (at, rest) = bytes.split_first_chunk()?;
             let (len, rest) = rest.split_first_chunk()?;
             let len = usize::try_from(u64::from_le_bytes(*len)).ok()?;
             let (card, rest) = rest.split_at_checked(len)?;
-            Some((u64::from_le_bytes(*at), Card(card.into()), rest.to_vec()))
-        };
+            Some((u64::from_le_bytes(*at), Card(card.into()), rest))
+        }
         let (at, card, rest) = part(bytes)?;
-        let (output_at, output_card, _) = part(&rest)?;
+        let (output_at, output_card, _) = part(rest)?;
         Some(Self { at, card, output: (output_at, output_card) })
     }
+}
+
+/// What the line of a slot says of a message that its sender keeps: its address, or the length of what the payload says.
+///
+/// # Safety
+/// As for [`read`].
+#[allow(unsafe_code, reason = "as for `read`")]
+pub(crate) unsafe fn word(slot: Memory) -> u64 {
+    // SAFETY: the caller's promise.
+    u64::from_le_bytes(unsafe { read(slot.part(0, 8)) })
+}
+
+/// The place of a message that is in a region of its sender's; `None` when the slot does not say one.
+///
+/// # Safety
+/// As for [`read`].
+#[allow(unsafe_code, reason = "as for `read`")]
+pub(crate) unsafe fn in_region(slot: Memory) -> Option<InRegion> {
+    // SAFETY: the caller's promise.
+    let len = usize::try_from(unsafe { word(slot) }).ok()?;
+    if len > slot.len - PAYLOAD {
+        return None;
+    }
+    // SAFETY: the caller's promise; the length was checked.
+    InRegion::decode(&unsafe { copied(slot.part(PAYLOAD, len)) })
 }
 
 /// Copies the first `N` bytes of memory that a peer has written.
@@ -143,7 +202,7 @@ pub(crate) unsafe fn read<const N: usize>(memory: Memory) -> [u8; N] {
 /// # Safety
 /// As for [`read`].
 #[allow(unsafe_code, reason = "as for `read`")]
-pub(crate) unsafe fn copied(memory: Memory) -> Vec<u8> {
+unsafe fn copied(memory: Memory) -> Vec<u8> {
     let mut bytes = vec![0; memory.len];
     // SAFETY: the caller's promise; the vector is new, and as long.
     unsafe { memory.ptr.as_ptr().copy_to_nonoverlapping(bytes.as_mut_ptr(), memory.len) };
@@ -211,10 +270,10 @@ mod tests {
         }
         let card = |bytes: &[u8]| Card(bytes.into());
         let output = (7, card(b"another"));
-        let place = Place { at: 1 << 40, card: card(b"a region"), output };
-        let encoded = [&place.encode()[..], b"something else"].concat();
-        assert_eq!(Place::decode(&encoded), Some(place));
-        assert_eq!(Place::decode(&encoded[..20]), None);
+        let place = InRegion { at: 1 << 40, card: card(b"a region"), output };
+        let encoded = place.encode();
+        assert_eq!(InRegion::decode(&encoded), Some(place));
+        assert_eq!(InRegion::decode(&encoded[..20]), None);
         let mut bytes =
             Header { freed: 0, digest: 0, bytes: 0, kind: Kind::Slot, stamp: 1 }.encode();
         bytes[16] = 5;
