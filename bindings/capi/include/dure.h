@@ -67,7 +67,8 @@ typedef enum {
   dureRemoteError = 6,          /* a peer died, is unreachable, or somebody ended the communicator by dureCommAbort */
   dureInProgress = 7,           /* not an error: it goes on in the background */
   dureTimeout = 8,              /* the deadline passed; the text says which rank did not do what */
-  dureNumResults = 9
+  dureDegraded = 9,             /* no error: all is right, but some wires have failed and it may be slow */
+  dureNumResults = 10
 } dureResult_t;
 
 /* ---- 3. Numbers ---------------------------------------------------------------------------------------------------- */

@@ -13,6 +13,7 @@ pub(crate) const INVALID_USAGE: c_int = 5;
 pub(crate) const REMOTE_ERROR: c_int = 6;
 pub(crate) const IN_PROGRESS: c_int = 7;
 pub(crate) const TIMEOUT: c_int = 8;
+pub(crate) const DEGRADED: c_int = 9;
 
 /// The code of an error.
 ///
@@ -45,6 +46,7 @@ pub(crate) fn text(code: c_int) -> &'static CStr {
         REMOTE_ERROR => c"a peer died, is unreachable, or ended the communicator",
         IN_PROGRESS => c"in progress",
         TIMEOUT => c"the deadline passed",
+        DEGRADED => c"it works, but some wires have failed",
         _ => c"unknown result code",
     }
 }
@@ -72,7 +74,7 @@ mod tests {
 
     #[test]
     fn every_code_has_a_text_of_its_own() {
-        let texts: std::collections::BTreeSet<_> = (-1..10).map(text).collect();
+        let texts: std::collections::BTreeSet<_> = (-1..11).map(text).collect();
         assert_eq!(texts.len(), 10, "nine codes, and one text for all other numbers");
     }
 }

@@ -10,7 +10,7 @@ use std::ffi::CString;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use dure::{Communicator, Error, Registration, Result};
+use dure::{Communicator, Error, Health, Registration, Result};
 
 use crate::boundary::c_text;
 use crate::config::Settings;
@@ -152,13 +152,18 @@ impl Comm {
     }
 
     /// How it is: `None` while the ranks have not met.
-    pub(crate) fn health(&self) -> Option<Result<()>> {
+    pub(crate) fn health(&self) -> Option<Result<Health>> {
         let health = match self.connection.get()? {
             Ok(communicator) => communicator.health(),
             Err(error) => Err(error.clone()),
         };
-        if let Err(error) = &health {
-            self.note(error);
+        match &health {
+            Ok(health) if health.is_degraded() => {
+                let detours: Vec<_> = health.detours.iter().map(ToString::to_string).collect();
+                self.note_text(detours.join("; "));
+            }
+            Ok(_) => {}
+            Err(error) => _ = self.note(error),
         }
         Some(health)
     }
@@ -221,10 +226,13 @@ impl Comm {
 
     /// Remembers an error; its text.
     pub(crate) fn note(&self, error: &Error) -> CString {
-        let chain = error.chain();
+        self.note_text(error.chain())
+    }
+
+    fn note_text(&self, text: String) -> CString {
         let text = c_text(&match &self.settings.name {
-            Some(name) => format!("{name}: {chain}"),
-            None => chain,
+            Some(name) => format!("{name}: {text}"),
+            None => text,
         });
         lock(&self.last_error).clone_from(&text);
         text

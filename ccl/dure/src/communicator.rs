@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use crossbeam::queue::SegQueue;
 use dure_device::{Device, Memory, Space};
+use dure_exec::Detours;
 use dure_plan::Rank;
 
 use crate::bootstrap::wire::Member;
@@ -16,6 +17,7 @@ use crate::control::{Control, Shared};
 use crate::engine::{Batch, Engine};
 use crate::error::{Error, Result};
 use crate::fault::Fault;
+use crate::health::Health;
 use crate::launch::Launch;
 use crate::operation::Operation;
 use crate::pace::Patience;
@@ -23,7 +25,7 @@ use crate::record::Record;
 use crate::tuner::Chosen;
 use crate::turnstile::{Inside, Turnstile};
 use crate::unique_id::{Origin, UniqueId};
-use crate::{net, progress};
+use crate::{health, net, progress};
 
 /// A group of ranks with a shared sequence of collectives.
 ///
@@ -51,6 +53,8 @@ pub(crate) struct Inner {
     /// What the control plane shares, or would share.
     pub(crate) shared: Arc<Shared>,
     pub(crate) engine: Turnstile<Engine>,
+    /// What the engine's executor knows of wires that have failed.
+    pub(crate) detours: Arc<Detours>,
     pub(crate) submitted: SegQueue<Batch>,
     pub(crate) devices: Vec<Arc<dyn Device>>,
     pub(crate) patience: Patience,
@@ -244,12 +248,13 @@ impl Communicator {
         self.inner.engine().last_choice().cloned()
     }
 
-    /// Whether nothing fatal has happened.
+    /// How it is: whether nothing fatal has happened, and which wires have failed and are not back.
     ///
     /// # Errors
     /// The first fatal error, for ever after.
-    pub fn health(&self) -> Result<()> {
-        self.inner.fault().check()
+    pub fn health(&self) -> Result<Health> {
+        self.inner.fault().check()?;
+        Ok(health::of(&self.inner.detours))
     }
 
     /// Ends the communicator on all ranks, now: every call that waits returns `Aborted`, here and elsewhere. May be

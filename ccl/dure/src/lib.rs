@@ -53,6 +53,7 @@ mod fault;
 mod footprint;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod health;
 mod known;
 mod launch;
 mod messages;
@@ -90,5 +91,6 @@ pub use crate::typed::Group;
 
 pub use crate::config::Config;
 pub use crate::error::{Details, Error, ErrorKind, Result};
+pub use crate::health::{Detour, Health};
 pub use crate::launch::Launch;
 pub use crate::unique_id::UniqueId;

@@ -81,6 +81,7 @@ pub(crate) fn assemble(plan: Plan) -> Result<Inner> {
     let shares_cores = neighbours > cores;
     settings.shares_cores = shares_cores;
     let executor = Executor::new(net, addresses, settings, queues(&devices)?);
+    let detours = executor.detours();
     let tuner = Tuner::new(Rank(rank), world, Arc::clone(&config), file);
     let engine = Engine::new((Rank(rank), size), executor, tuner, queues(&devices)?);
     Ok(Inner {
@@ -93,6 +94,7 @@ pub(crate) fn assemble(plan: Plan) -> Result<Inner> {
         control,
         shared,
         engine: Turnstile::new(engine),
+        detours,
         submitted: SegQueue::new(),
         devices,
         patience: Patience::new(shares_cores),

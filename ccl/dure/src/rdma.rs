@@ -43,6 +43,7 @@ mod built {
             patience: Patience::default(),
             kept_bytes: config.rdma_cache.unwrap_or(0),
             devices: devices.to_vec(),
+            falls_back: config.transport.allows(crate::net::TCP),
         };
         dure_rdma::open(options).map_err(|error| {
             Error::system("the rdma transport cannot be opened").on(rank).because(error)

@@ -16,6 +16,7 @@
 
 mod clock;
 mod coherent;
+mod detours;
 mod error;
 mod geometry;
 mod lent;
@@ -37,6 +38,7 @@ use dure_device::{Memory, Queue, Space};
 use dure_plan::{Rank, Step};
 use dure_transport::{Card, Peer, Region, Transport};
 
+pub use crate::detours::Detours;
 pub use crate::error::Error;
 pub use crate::geometry::{Geometry, Layout, Layouts};
 pub use crate::link::Settings;
@@ -184,6 +186,11 @@ impl Executor {
             waits: 0,
             begins: false,
         }
+    }
+
+    /// What is known of peers to whom some wires have failed.
+    pub fn detours(&self) -> Arc<Detours> {
+        Arc::clone(&self.machine.detours)
     }
 
     /// The settings that it was made with.

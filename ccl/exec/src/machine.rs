@@ -1,12 +1,14 @@
 //! What all runs of an executor share: the transport, the links, the device queues and the memory in flight.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use dure_device::{Memory, Queue, Space, Work};
 use dure_transport::{Card, Event as News, Peer, Put, Region, Span, Token, Transport};
 
 use crate::Error;
 use crate::clock::Clock;
+use crate::detours::Detours;
 use crate::lent::Lent;
 use crate::link::{Link, Settings};
 use crate::recorder::{Event, Recorder};
@@ -80,6 +82,7 @@ pub(crate) struct Machine {
     unrung: Vec<(u32, usize)>,
     next_token: u64,
     events: Vec<News>,
+    pub(crate) detours: Arc<Detours>,
     pub(crate) recorders: Vec<Recorder>,
     /// Room for the segments of the current step.
     pub(crate) segments: Vec<Range<u64>>,
@@ -113,6 +116,7 @@ impl Machine {
             unrung: Vec::new(),
             next_token: 0,
             events: Vec::new(),
+            detours: Arc::default(),
             recorders: (0..lanes).map(|_| recorder(clock)).collect(),
             segments: Vec::new(),
             operands: Vec::new(),
@@ -170,6 +174,7 @@ impl Machine {
                         link.lose(error);
                     }
                 }
+                News::Rerouted { peer, route } => self.detours.set(peer.0, route),
                 News::Sent(token) => self.release(token),
             }
         }

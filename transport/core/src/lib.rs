@@ -30,8 +30,9 @@ mod memory;
 pub mod proof;
 pub mod simulated;
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use std::os::fd::RawFd;
+use std::time::Duration;
 
 use dure_device::Memory;
 
@@ -138,6 +139,44 @@ pub enum Event {
         /// Why, as far as this transport knows.
         error: Error,
     },
+    /// The wires to a peer are others from here on: some have failed, or are back. No put is lost and none counts
+    /// twice.
+    Rerouted {
+        /// The peer.
+        peer: Peer,
+        /// What leads to it now.
+        route: Route,
+    },
+}
+
+/// What leads to a peer where wires may fail one by one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Name of the transport that carries the puts.
+    pub over: &'static str,
+    /// Rails that are in use: pairs of a device here and one of the peer.
+    pub rails: usize,
+    /// Rails that there were when the peer came up.
+    pub rails_at_first: usize,
+    /// Why it changed.
+    pub why: String,
+    /// How long no put to the peer was taken.
+    pub pause: Duration,
+}
+
+impl Route {
+    /// Whether some rails are missing.
+    pub fn is_degraded(&self) -> bool {
+        self.rails < self.rails_at_first
+    }
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { over, rails, rails_at_first, why, pause } = self;
+        let ms = pause.as_secs_f64() * 1e3;
+        write!(f, "{rails} of {rails_at_first} rails, over {over}: {why} (paused {ms:.1} ms)")
+    }
 }
 
 /// What can go wrong in a transport.
@@ -221,7 +260,7 @@ pub struct Caps {
     /// Whether puts land while neither side polls.
     pub unattended: bool,
     /// Whether all regions that have a key have a [`Transport::window`], and those of both sides are coherent: an aligned word that the peer stores
-    ///     /// there with Release order, and this side loads with Acquire order, publishes what the peer wrote before it, as
+    /// there with Release order, and this side loads with Acquire order, publishes what the peer wrote before it, as
     /// between threads. A put is then needed only to wake a peer that sleeps.
     pub coherent: bool,
 }

@@ -15,6 +15,7 @@ const NAME_LEN: usize = 15;
 
 const ADDRESS_TAG: [u8; 4] = *b"rdm1";
 const OFFER_TAG: [u8; 4] = *b"rdo1";
+const STATEMENT_TAG: [u8; 4] = *b"rds1";
 const KEY_TAG: [u8; 4] = *b"rdk1";
 
 /// What a peer needs to know of a port.
@@ -78,11 +79,11 @@ fn bad() -> Error {
 
 /// A card of a kind that is read by `read` to its last byte.
 fn whole<T>(
-    card: &Card,
+    card: &[u8],
     tag: [u8; 4],
     read: impl FnOnce(&mut Reader<'_>) -> Option<T>,
 ) -> Result<T, Error> {
-    let mut reader = Reader(&card.0);
+    let mut reader = Reader(card);
     if reader.take() != Some(tag) {
         return Err(bad());
     }
@@ -136,7 +137,7 @@ impl Address {
     }
 
     pub(crate) fn decode(card: &Card) -> Result<Self, Error> {
-        whole(card, ADDRESS_TAG, |from| {
+        whole(&card.0, ADDRESS_TAG, |from| {
             let count = from.byte()?;
             let ports = (0..count).map(|_| PortCard::read(from)).collect::<Option<_>>()?;
             let side = from.bytes(from.0.len())?;
@@ -191,48 +192,126 @@ pub(crate) fn rails(here: &[PortCard], there: &[PortCard], lower: bool) -> Vec<R
     rails
 }
 
+/// Number and first packet number of a queue pair; 0 for one that could not be made.
+pub(crate) type QueueNumbers = (u32, u32);
+
+fn write_queues(queues: &[QueueNumbers], to: &mut Vec<u8>) {
+    for (number, packet) in queues {
+        to.extend(&number.to_le_bytes()[..3]);
+        to.extend(&packet.to_le_bytes()[..3]);
+    }
+}
+
+/// Reads queue pairs to the end of a card.
+fn read_queues(from: &mut Reader<'_>) -> Option<Vec<QueueNumbers>> {
+    let number = |[a, b, c]: [u8; 3]| u32::from_le_bytes([a, b, c, 0]);
+    let mut queues = Vec::new();
+    while !from.0.is_empty() {
+        queues.push((number(from.take()?), number(from.take()?)));
+    }
+    Some(queues)
+}
+
+/// Counters of the side channel by which a peer says something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Notes {
+    /// Its greeting is there.
+    pub(crate) greeted: Signal,
+    /// It gave the connection up; the reason is there.
+    pub(crate) given_up: Signal,
+    /// It was written to where that may not be.
+    pub(crate) blamed: Signal,
+    /// Another of its statements is there.
+    pub(crate) stated: Signal,
+    /// It can receive over what both have stated last.
+    pub(crate) ready: Signal,
+}
+
 /// What one side of a pair tells the other when it connects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Offer {
-    /// Key of the side channel's region that the greeting goes to.
-    pub(crate) greeting: Card,
-    /// Counter of the side channel that says that the greeting is there.
-    pub(crate) greeted: Signal,
-    /// Counter of the side channel that says that the connection was given up.
-    pub(crate) given_up: Signal,
-    /// Counter of the side channel that says that the peer wrote where it may not.
-    pub(crate) blamed: Signal,
-    /// Number and first packet number of each queue pair: flow by flow, in each rail by rail.
-    pub(crate) queues: Vec<(u32, u32)>,
+    /// Key of the side channel's region that is the mailbox.
+    pub(crate) mailbox: Card,
+    pub(crate) notes: Notes,
+    /// Flow by flow, in each rail by rail.
+    pub(crate) queues: Vec<QueueNumbers>,
 }
 
 impl Offer {
     pub(crate) fn encode(&self) -> Card {
         let mut bytes = OFFER_TAG.to_vec();
-        bytes.push(byte(self.greeting.0.len()));
-        bytes.extend(&self.greeting.0);
-        for signal in [self.greeted, self.given_up, self.blamed] {
+        bytes.push(byte(self.mailbox.0.len()));
+        bytes.extend(&self.mailbox.0);
+        let Notes { greeted, given_up, blamed, stated, ready } = self.notes;
+        for signal in [greeted, given_up, blamed, stated, ready] {
             bytes.extend(signal.0.to_le_bytes());
         }
-        for (number, packet) in &self.queues {
-            bytes.extend(&number.to_le_bytes()[..3]);
-            bytes.extend(&packet.to_le_bytes()[..3]);
-        }
+        write_queues(&self.queues, &mut bytes);
         Card(bytes.into())
     }
 
     pub(crate) fn decode(card: &Card) -> Result<Self, Error> {
-        whole(card, OFFER_TAG, |from| {
+        whole(&card.0, OFFER_TAG, |from| {
             let len = usize::from(from.byte()?);
-            let greeting = Card(from.bytes(len)?);
-            let (greeted, given_up, blamed) =
-                (Signal(from.word()?), Signal(from.word()?), Signal(from.word()?));
-            let mut queues = Vec::new();
-            while !from.0.is_empty() {
-                let number = |[a, b, c]: [u8; 3]| u32::from_le_bytes([a, b, c, 0]);
-                queues.push((number(from.take()?), number(from.take()?)));
-            }
-            Some(Self { greeting, greeted, given_up, blamed, queues })
+            let mailbox = Card(from.bytes(len)?);
+            let mut signal = || from.word().map(Signal);
+            let notes = Notes {
+                greeted: signal()?,
+                given_up: signal()?,
+                blamed: signal()?,
+                stated: signal()?,
+                ready: signal()?,
+            };
+            Some(Self { mailbox, notes, queues: read_queues(from)? })
+        })
+    }
+}
+
+/// What one side of a pair tells the other when rails have failed or are back: from where to go on, and over what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Statement {
+    /// Rails over which it would send, as bits.
+    pub(crate) usable: u8,
+    /// Rails whose port it has, as bits: those that are not usable are tried now and then.
+    pub(crate) present: u8,
+    /// Of each flow, messages that have counted since the last change.
+    pub(crate) counted: Vec<u64>,
+    /// Why, at most [`WHY`] bytes.
+    pub(crate) why: String,
+    /// New ones; flow by flow, in each rail by rail.
+    pub(crate) queues: Vec<QueueNumbers>,
+}
+
+/// Longest reason that travels, in bytes.
+pub(crate) const WHY: usize = 600;
+
+/// The first bytes of a text, at most so many.
+pub(crate) fn clipped(text: &str, most: usize) -> &str {
+    &text[..text.floor_char_boundary(most)]
+}
+
+impl Statement {
+    /// Longest statement, in bytes: of 64 flows, and of as many queue pairs as an offer holds.
+    pub(crate) const MAX: usize = 9 + 64 * 8 + WHY + QUEUES * 6;
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut bytes = STATEMENT_TAG.to_vec();
+        bytes.extend([self.usable, self.present, byte(self.counted.len())]);
+        self.counted.iter().for_each(|count| bytes.extend(count.to_le_bytes()));
+        let why = clipped(&self.why, WHY);
+        bytes.extend(u16::try_from(why.len()).expect("it was clipped").to_le_bytes());
+        bytes.extend(why.as_bytes());
+        write_queues(&self.queues, &mut bytes);
+        bytes
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        whole(bytes, STATEMENT_TAG, |from| {
+            let (usable, present, flows) = (from.byte()?, from.byte()?, from.byte()?);
+            let counted = (0..flows).map(|_| from.long()).collect::<Option<_>>()?;
+            let len = usize::from(from.short()?);
+            let why = String::from_utf8_lossy(&from.bytes(len)?).into_owned();
+            Some(Self { usable, present, counted, why, queues: read_queues(from)? })
         })
     }
 }
@@ -248,6 +327,8 @@ pub(crate) struct Key {
     pub(crate) len: u64,
     /// The key of each port's device.
     pub(crate) rkeys: Vec<u32>,
+    /// Its key on the side channel; empty where it has none.
+    pub(crate) side: Card,
 }
 
 impl Key {
@@ -255,20 +336,20 @@ impl Key {
         let mut bytes = KEY_TAG.to_vec();
         bytes.extend(self.address.to_le_bytes());
         bytes.extend(self.len.to_le_bytes());
+        bytes.push(byte(self.rkeys.len()));
         self.rkeys.iter().for_each(|rkey| bytes.extend(rkey.to_le_bytes()));
+        bytes.extend(&self.side.0);
         Card(bytes.into())
     }
 
     /// Reads a key of a peer with so many ports.
     pub(crate) fn decode(card: &Card, ports: usize) -> Result<Self, Error> {
-        let key = whole(card, KEY_TAG, |from| {
+        let key = whole(&card.0, KEY_TAG, |from| {
             let (address, len) = (from.long()?, from.long()?);
             address.checked_add(len)?;
-            let mut rkeys = Vec::new();
-            while !from.0.is_empty() {
-                rkeys.push(from.word()?);
-            }
-            Some(Self { address, len, rkeys })
+            let count = from.byte()?;
+            let rkeys = (0..count).map(|_| from.word()).collect::<Option<_>>()?;
+            Some(Self { address, len, rkeys, side: Card(from.bytes(from.0.len())?) })
         })?;
         if key.rkeys.len() == ports { Ok(key) } else { Err(bad()) }
     }
@@ -304,16 +385,32 @@ mod tests {
         let address = Address { ports: ports.collect(), side: Card(vec![9; 160].into()) };
         assert!(address.encode().0.len() < 600);
         assert_eq!(Address::decode(&address.encode()).unwrap(), address);
-        let offer = Offer {
-            greeting: Card(vec![3; 12].into()),
+        let notes = Notes {
             greeted: Signal(1),
             given_up: Signal(2),
             blamed: Signal(3),
+            stated: Signal(4),
+            ready: Signal(5),
+        };
+        let offer = Offer {
+            mailbox: Card(vec![3; 12].into()),
+            notes,
             queues: vec![(0x00ff_eedd, 0x0012_3456); QUEUES],
         };
         assert!(offer.encode().0.len() <= Card::MAX);
         assert_eq!(Offer::decode(&offer.encode()).unwrap(), offer);
-        let key = Key { address: 1 << 40, len: 77, rkeys: vec![1, 2, 3] };
+        let statement = Statement {
+            usable: 2,
+            present: 3,
+            counted: vec![u64::MAX; 64],
+            why: "ü".repeat(WHY),
+            queues: offer.queues.clone(),
+        };
+        assert!(statement.encode().len() <= Statement::MAX);
+        let read = Statement::decode(&statement.encode()).unwrap();
+        assert_eq!(read, Statement { why: "ü".repeat(WHY / 2), ..statement });
+        let side = Card(vec![8; 12].into());
+        let key = Key { address: 1 << 40, len: 77, rkeys: vec![1, 2, 3], side };
         assert_eq!(Key::decode(&key.encode(), 3).unwrap(), key);
         assert!(Key::decode(&key.encode(), 2).is_err());
         let wraps = Key { address: u64::MAX, ..key };
@@ -346,7 +443,7 @@ mod tests {
             if let Ok(key) = Key::decode(&card, 2) {
                 prop_assert_eq!(key.encode(), card.clone());
             }
-            let _ = Address::decode(&card);
+            let _ = (Address::decode(&card), Statement::decode(&card.0));
         }
 
         #[test]

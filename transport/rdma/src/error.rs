@@ -66,13 +66,19 @@ pub enum Error {
         why: String,
     },
     /// The peer said over the side channel that it has given the connection up.
-    #[error("the peer gave the connection up; its own error says why")]
-    GivenUp,
+    #[error("the peer gave the connection up: {why}")]
+    GivenUp {
+        /// What it said.
+        why: String,
+    },
     /// This side gave the connection up: a region was released that a put still read.
     #[error(
         "a region was released while a put to the peer was reading it, so the connection was given up"
     )]
     Released,
+    /// No rail is left, and this memory cannot be sent over the side channel.
+    #[error("no rail is left, and memory of a device goes over RDMA only")]
+    NoDetour,
     /// A system call failed.
     #[error("{call}")]
     System {
@@ -87,6 +93,14 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
+    /// The error and its causes, on one line.
+    pub(crate) fn chain(&self) -> String {
+        match std::error::Error::source(self) {
+            Some(cause) => format!("{self}: {cause}"),
+            None => self.to_string(),
+        }
+    }
+
     /// A verb that failed, with what the error number means there.
     pub(crate) fn call(call: &'static str, on: &str, source: io::Error) -> Self {
         let hint = hint(call, source.raw_os_error().unwrap_or(0));

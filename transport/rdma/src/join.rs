@@ -6,26 +6,20 @@
 
 use std::ops::Range;
 
-use dure_device::Memory;
 use dure_transport::proof::random_bytes;
-use dure_transport::{Card, Event, Flow, Peer, Put, Region, RemoteRegion, Signal, Span, Token};
+use dure_transport::{Card, Event, Peer, Region};
 
-use crate::NAME;
-use crate::card::{Address, Offer, PortCard, QUEUES, Rail, rails};
+use crate::card::{
+    Address, Notes, Offer, PORTS, PortCard, QUEUES, QueueNumbers, Rail, WHY, clipped, rails,
+};
 use crate::error::{Error, Result};
-use crate::memory;
-use crate::nic::Nic;
+use crate::failover::Change;
+use crate::flow::Lane;
+use crate::mailbox::{CONTROL, Letter, Mailbox, note};
 use crate::queue::{Ends, Queue};
 use crate::region::index;
 use crate::stripe::Order;
 use crate::transport::Rdma;
-
-/// Bytes of a greeting as it travels: its length in two bytes, then the greeting.
-const GREETING: usize = 2 + Card::MAX;
-/// Where the own greeting lies, behind the place for the peer's.
-const OWN: usize = GREETING.next_multiple_of(64);
-/// How often a note to the peer is tried again when the side channel is full.
-const NOTES: usize = 1000;
 
 /// What a peer did whose write was refused.
 pub(crate) const NOT_EXPOSED: &str = "a put into memory that is not, or no longer, exposed to it";
@@ -53,29 +47,80 @@ pub(crate) enum Stage {
 pub(crate) struct Pair {
     pub(crate) stage: Stage,
     pub(crate) there: Vec<PortCard>,
+    /// All that there are, in use or not.
     pub(crate) rails: Box<[Rail]>,
-    /// Of each rail, in Mb/s.
-    pub(crate) bandwidths: Box<[u64]>,
-    /// Places of the queue pairs.
+    pub(crate) in_use: InUse,
+    /// Places of the queue pairs: flow by flow, in each rail by rail.
     pub(crate) queues: Range<usize>,
-    /// Of each flow.
-    pub(crate) orders: Box<[Order]>,
-    /// Region of the side channel for both greetings.
-    greetings: (Region, Memory),
-    /// Length of the own one with its length.
-    own_len: usize,
-    greeted: Signal,
-    given_up: Signal,
-    blamed: Signal,
-    /// What the peer offered, once it is known.
-    theirs: Option<Offer>,
+    pub(crate) lanes: Box<[Lane]>,
+    pub(crate) mailbox: Mailbox,
+    /// By which the peer speaks.
+    pub(crate) ours: Notes,
+    /// By which this side speaks, once the peer has offered.
+    pub(crate) theirs: Option<Notes>,
+    pub(crate) change: Change,
+}
+
+/// The rails of a pair that are in use.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct InUse {
+    /// Places among the pair's rails.
+    places: [u8; PORTS],
+    /// Of each, in Mb/s.
+    bandwidths: [u64; PORTS],
+    count: usize,
+}
+
+impl InUse {
+    /// Those whose bits are set.
+    pub(crate) fn new(rails: &[Rail], bits: u8) -> Self {
+        let mut in_use = Self::default();
+        for (place, rail) in (0_u8..).zip(rails).filter(|(place, _)| bits & 1 << place != 0) {
+            in_use.places[in_use.count] = place;
+            in_use.bandwidths[in_use.count] = rail.speed.into();
+            in_use.count += 1;
+        }
+        in_use
+    }
+
+    #[inline]
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The place of the `turn`-th among the pair's rails.
+    #[inline]
+    pub(crate) fn place(&self, turn: usize) -> usize {
+        self.places[turn].into()
+    }
+
+    pub(crate) fn bandwidths(&self) -> &[u64] {
+        &self.bandwidths[..self.count]
+    }
+
+    /// The turn of the rail whose queue pair carries what a flow does not stripe.
+    #[inline]
+    pub(crate) fn home(&self, flow: u16) -> usize {
+        usize::from(flow) % self.count.max(1)
+    }
+
+    /// How a flow's messages keep their order over them.
+    pub(crate) fn order(&self, flow: u16) -> Order {
+        Order::new(self.count, self.home(flow))
+    }
 }
 
 impl Pair {
-    /// The rail whose queue pair carries what a flow does not stripe.
+    /// Whether puts have to wait: for the peer, or for those that are sent again.
     #[inline]
-    pub(crate) fn home(&self, flow: u16) -> usize {
-        usize::from(flow) % self.rails.len()
+    pub(crate) fn is_held(&self) -> bool {
+        self.change.is_under_way() || self.lanes.iter().any(|lane| !lane.again.is_empty())
+    }
+
+    /// The place of a flow's queue pair on a rail.
+    #[inline]
+    pub(crate) fn queue(&self, flow: u16, rail: usize) -> usize {
+        self.queues.start + usize::from(flow) * self.rails.len() + rail
     }
 }
 
@@ -86,6 +131,15 @@ pub(crate) enum Note {
     GivenUp,
     /// The peer's device refused a write of this side.
     Blamed,
+}
+
+/// A note that the side channel has not taken.
+#[derive(Debug)]
+pub(crate) struct Farewell {
+    peer: Peer,
+    mailbox: Mailbox,
+    note: Note,
+    notes: Notes,
 }
 
 impl Rdma {
@@ -104,11 +158,7 @@ impl Rdma {
         let queues = self.make_queues(peer, &rails)?;
         let begun = self.offer(peer, address, (rails, queues.clone()), hello);
         if begun.is_err() {
-            for at in queues {
-                let queue = &mut self.queues[at];
-                queue.end();
-                self.nics[queue.nic].queues.remove(&queue.number);
-            }
+            self.end_queues(queues);
             *self.link(peer) = Link::Lost;
         }
         self.look = true;
@@ -134,8 +184,8 @@ impl Rdma {
         Ok(found.into())
     }
 
-    /// Makes the queue pairs for a peer, in the state INIT.
-    fn make_queues(&mut self, peer: Peer, rails: &[Rail]) -> Result<Range<usize>> {
+    /// Makes the queue pairs for a peer, in the state INIT; of devices that are gone, their stand-ins.
+    pub(crate) fn make_queues(&mut self, peer: Peer, rails: &[Rail]) -> Result<Range<usize>> {
         let first = self.queues.len();
         for flow in 0..self.flows {
             for (place, rail) in rails.iter().enumerate() {
@@ -144,13 +194,25 @@ impl Rdma {
                     source: std::io::Error::last_os_error(),
                 })?;
                 let packet = u32::from_le_bytes([a, b, c, 0]);
-                let nic = &self.nics[rail.here];
-                let queue = Queue::new(nic, (rail.here, peer.0), (flow, place), packet)?;
-                self.nics[rail.here].queues.insert(queue.number, self.queues.len());
+                let (nic, whose, which) =
+                    (&mut self.nics[rail.here], (rail.here, peer.0), (flow, place));
+                let queue = if nic.is_dead {
+                    Queue::absent(whose, which)
+                } else {
+                    Queue::new(nic, whose, which, packet)?
+                };
+                if queue.is_alive() {
+                    nic.queues.insert(queue.number, self.queues.len());
+                }
                 self.queues.push(queue);
             }
         }
         Ok(first..self.queues.len())
+    }
+
+    /// What the peer needs to know of some queue pairs.
+    pub(crate) fn numbers(&self, queues: Range<usize>) -> Vec<QueueNumbers> {
+        self.queues[queues].iter().map(|queue| (queue.number, queue.packet)).collect()
     }
 
     /// Gives the side channel what the peer needs to know.
@@ -161,46 +223,46 @@ impl Rdma {
         (rails, queues): (Box<[Rail]>, Range<usize>),
         hello: &Card,
     ) -> dure_transport::Result<()> {
-        let greetings = self.side.alloc(OWN + GREETING)?;
-        let no_key = dure_transport::Error::BadCard { transport: NAME };
-        let key = self.side.key(greetings.0, peer).ok_or(no_key)?;
-        let len = u16::try_from(hello.0.len()).expect("a greeting is no longer than a card");
-        let own = [&len.to_le_bytes(), &hello.0[..]].concat();
-        // SAFETY: the memory is new, and the peer does not know it yet.
-        unsafe { memory::write(greetings.1.part(OWN, own.len()), &own) };
+        let (mut mailbox, key) = Mailbox::new(&mut *self.side, peer)?;
+        mailbox.write(Letter::Greeting, &hello.0);
         let mut counter = || self.side.counter(peer);
-        let (greeted, given_up, blamed) = (counter()?, counter()?, counter()?);
-        let number = |queue: &Queue| (queue.number, queue.packet);
-        let numbers = self.queues[queues.clone()].iter().map(number).collect();
-        let offer = Offer { greeting: key, greeted, given_up, blamed, queues: numbers };
-        let order = |flow: u16| Order::new(rails.len(), usize::from(flow) % rails.len());
+        let ours = Notes {
+            greeted: counter()?,
+            given_up: counter()?,
+            blamed: counter()?,
+            stated: counter()?,
+            ready: counter()?,
+        };
+        let offer = Offer { mailbox: key, notes: ours, queues: self.numbers(queues.clone()) };
+        let change = Change::new(rails.len());
+        let in_use = InUse::new(&rails, change.usable());
         let pair = Pair {
             stage: Stage::Dialling,
             there: address.ports,
-            bandwidths: rails.iter().map(|rail| rail.speed.into()).collect(),
-            queues,
-            orders: (0..self.flows).map(order).collect(),
+            in_use,
             rails,
-            greetings,
-            own_len: own.len(),
-            greeted,
-            given_up,
-            blamed,
+            queues,
+            lanes: (0..self.flows).map(|flow| Lane::new(in_use.order(flow))).collect(),
+            mailbox,
+            ours,
             theirs: None,
+            change,
         };
         self.side.connect(peer, &address.side, &offer.encode())?;
         *self.link(peer) = Link::There(Box::new(pair));
         Ok(())
     }
 
-    /// Whether some peer is not up yet.
-    pub(crate) fn is_joining(&self) -> bool {
-        let joins = |link: &Link| matches!(link, Link::There(pair) if pair.stage != Stage::Up);
-        self.links.iter().any(joins)
+    /// Whether the side channel has to be heard at each poll: some peer is not up yet, or its rails change, or it has none.
+    pub(crate) fn needs_side(&self) -> bool {
+        let needs =
+            |pair: &Pair| pair.stage != Stage::Up || pair.is_held() || pair.in_use.count() == 0;
+        let link_needs = |link: &Link| matches!(link, Link::There(pair) if needs(pair));
+        !self.farewells.is_empty() || self.links.iter().any(link_needs)
     }
 
-    /// Hears what the side channel and the devices have to say.
-    pub(crate) fn listen(&mut self, events: &mut Vec<Event>) {
+    /// Hears what the side channel has to say.
+    pub(crate) fn hear_side(&mut self, events: &mut Vec<Event>) {
         let mut heard = Vec::new();
         self.side.poll(&mut heard);
         for event in heard {
@@ -215,13 +277,15 @@ impl Rdma {
                     self.reap(events);
                     self.lose(peer, error, events);
                 }
-                Event::Sent(_) => {}
+                Event::Sent(token) if token != CONTROL => events.push(Event::Sent(token)),
+                Event::Sent(_) | Event::Rerouted { .. } => {}
             }
         }
+        self.say_farewells();
         for peer in (0..self.links.len()).map(|at| Peer(u32::try_from(at).expect("a rank"))) {
             self.hear_notes(peer, events);
+            self.drive_change(peer, events);
         }
-        self.hear_devices(events);
     }
 
     /// The side channel to a peer is up, so the peer is proven, and this is its offer.
@@ -237,53 +301,71 @@ impl Rdma {
             );
             return Err(Error::NoWay { why });
         }
-        for (at, theirs) in pair.queues.clone().zip(&offer.queues) {
-            let queue = &mut self.queues[at];
-            let rail = pair.rails[queue.rail];
-            let here: &Nic = &self.nics[rail.here];
-            let there = &pair.there[rail.there];
-            let ends = Ends { peer: peer.0, here, there, rail, theirs: *theirs };
-            queue.connect(&ends, self.patience)?;
-        }
-        let import = self.side.import(peer, &offer.greeting);
-        let into = import.map_err(|_| Error::NoWay { why: "the peer is gone again".to_owned() })?;
-        let (greetings, len) = (pair.greetings.0, pair.own_len);
-        let greeted = offer.greeted;
-        pair.theirs = Some(offer);
+        let opened = pair.mailbox.open(&mut *self.side, peer, &offer.mailbox);
+        opened.map_err(|_| Error::NoWay { why: "the peer is gone again".to_owned() })?;
+        pair.theirs = Some(offer.notes);
         pair.stage = Stage::Greeting;
-        self.greet(peer, (greetings, len), into, greeted);
+        let queues = pair.queues.clone();
+        for (at, theirs) in queues.zip(&offer.queues) {
+            self.connect_queue(peer, at, *theirs, false)?;
+        }
+        let Some(Link::There(pair)) = self.links.get(index(peer.0)) else { return Ok(()) };
+        let (in_use, queues, greeted) = (pair.in_use, pair.queues.clone(), offer.notes.greeted);
+        let taken = pair.mailbox.send(&mut *self.side, peer, Letter::Greeting, greeted);
+        debug_assert!(taken, "a fresh connection takes a first put");
+        self.take_turns(in_use, queues);
         Ok(())
     }
 
-    /// Writes the greeting into the peer's memory.
-    fn greet(
+    /// Tells queue pairs the place of their rail among those in use.
+    pub(crate) fn take_turns(&mut self, in_use: InUse, queues: Range<usize>) {
+        for queue in &mut self.queues[queues] {
+            let turn = (0..in_use.count()).find(|turn| in_use.place(*turn) == queue.rail);
+            queue.turn = turn.unwrap_or(0);
+        }
+    }
+
+    /// Brings a queue pair to RTS, `again` when it was there before.
+    pub(crate) fn connect_queue(
         &mut self,
         peer: Peer,
-        (region, len): (Region, usize),
-        into: RemoteRegion,
-        greeted: Signal,
-    ) {
-        let body = [Span { region, offset: OWN as u64, len: len as u64 }];
-        let put = Put { body: &body, into: Some(into), signal: Some(greeted), ..nothing(peer) };
-        let taken = self.side.put(&put);
-        debug_assert!(taken.is_ok(), "a fresh connection takes a first put");
+        at: usize,
+        theirs: QueueNumbers,
+        again: bool,
+    ) -> Result<()> {
+        let Some(Link::There(pair)) = self.links.get(index(peer.0)) else { return Ok(()) };
+        let queue = &mut self.queues[at];
+        let rail = pair.rails[queue.rail];
+        let (here, there) = (&self.nics[rail.here], &pair.there[rail.there]);
+        let ends = Ends { peer: peer.0, here, there, rail, theirs };
+        if again {
+            queue.reconnect(&ends, self.patience)
+        } else {
+            queue.connect(&ends, self.patience)
+        }
     }
 
     /// Looks at what a peer has written over the side channel.
     fn hear_notes(&mut self, peer: Peer, events: &mut Vec<Event>) {
         let Some(pair) = self.pair(peer) else { return };
-        if self.side.arrived(pair.blamed) > 0 {
+        let (stage, notes) = (pair.stage, pair.ours);
+        if self.side.arrived(notes.blamed) > 0 {
             let what = NOT_EXPOSED;
             self.reap(events);
             return self.lose(peer, dure_transport::Error::Protocol { what }, events);
         }
-        if self.side.arrived(pair.given_up) > 0 {
+        if self.side.arrived(notes.given_up) > 0 {
+            let why = self.letter(peer, Letter::Reason).unwrap_or_default();
+            let why = String::from_utf8_lossy(&why).into_owned();
             self.reap(events);
-            return self.lose(peer, Error::GivenUp.into(), events);
+            return self.lose(peer, Error::GivenUp { why }.into(), events);
         }
-        if pair.stage == Stage::Greeting && self.side.arrived(pair.greeted) > 0 {
-            match self.greeting(peer) {
-                Some(hello) => events.push(Event::Up { peer, hello }),
+        if stage == Stage::Greeting && self.side.arrived(notes.greeted) > 0 {
+            match self.letter(peer, Letter::Greeting) {
+                Some(hello) => {
+                    self.pair_mut(peer).expect("it was asked above").stage = Stage::Up;
+                    events.push(Event::Up { peer, hello: Card(hello.into()) });
+                }
                 None => {
                     let what = "a greeting longer than a card";
                     let error = dure_transport::Error::Protocol { what };
@@ -293,17 +375,10 @@ impl Rdma {
         }
     }
 
-    /// The greeting of a peer, which is up with it.
-    fn greeting(&mut self, peer: Peer) -> Option<Card> {
-        let Some(Link::There(pair)) = self.links.get_mut(index(peer.0)) else { return None };
-        let (region, place) = pair.greetings;
-        self.side.acquire(Span { region, offset: 0, len: GREETING as u64 });
-        // SAFETY: the peer has signalled that it is written.
-        let bytes = unsafe { memory::read(place.part(0, GREETING)) };
-        let len = usize::from(u16::from_le_bytes([bytes[0], bytes[1]]));
-        let hello = bytes.get(2..2 + len)?;
-        pair.stage = Stage::Up;
-        Some(Card(hello.into()))
+    /// A letter that the peer has signalled.
+    pub(crate) fn letter(&mut self, peer: Peer, letter: Letter) -> Option<Vec<u8>> {
+        let Some(Link::There(pair)) = self.links.get(index(peer.0)) else { return None };
+        pair.mailbox.read(&mut *self.side, letter)
     }
 
     /// Ends the connection to a peer, and tells it.
@@ -314,57 +389,42 @@ impl Rdma {
         note: Note,
         events: &mut Vec<Event>,
     ) {
-        let theirs = self.pair(peer).and_then(|pair| pair.theirs.as_ref());
-        let signal = theirs.map(|offer| match note {
-            Note::GivenUp => offer.given_up,
-            Note::Blamed => offer.blamed,
-        });
-        self.lose(peer, error, events);
-        let put = Put { signal, ..nothing(peer) };
-        // A peer that does not poll its side channel finds out when it does something.
-        for _ in 0..NOTES {
-            if signal.is_none() || self.side.put(&put).is_ok() {
-                break;
-            }
-            let mut heard = Vec::new();
-            self.side.poll(&mut heard);
-            for event in heard {
-                if let Event::Lost { peer, error } = event {
-                    self.lose(peer, error, events);
-                }
-            }
+        let Link::There(pair) = std::mem::replace(self.link(peer), Link::Lost) else { return };
+        self.end_pair(&pair);
+        if let Some(notes) = pair.theirs {
+            let mut mailbox = pair.mailbox;
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            let why = cause.unwrap_or_else(|| error.to_string());
+            mailbox.write(Letter::Reason, clipped(&why, WHY).as_bytes());
+            self.farewells.push(Farewell { peer, mailbox, note, notes });
+            self.say_farewells();
         }
+        events.push(Event::Lost { peer, error });
+    }
+
+    /// Tells peers that their connection was given up, as far as the side channel has room. A peer that does not poll it
+    /// finds out when it does something.
+    pub(crate) fn say_farewells(&mut self) {
+        let side = &mut *self.side;
+        self.farewells.retain(|Farewell { peer, mailbox, note: what, notes }| match what {
+            Note::GivenUp => !mailbox.send(side, *peer, Letter::Reason, notes.given_up),
+            Note::Blamed => side.put(&note(*peer, notes.blamed)).is_err(),
+        });
     }
 
     /// A region is released that puts still read: their connections are given up.
     pub(crate) fn give_up_readers(&mut self, region: Region) {
-        let reads = |at: &usize| self.flights[*at].reads.contains(&region.0);
-        let queue_reads = |queue: &Queue| queue.flights().any(|at| reads(&at));
-        let mut peers: Vec<_> = self
-            .queues
-            .iter()
-            .filter(|queue| queue_reads(queue))
-            .map(|queue| Peer(queue.peer))
-            .collect();
-        peers.dedup();
+        let reads = |at: usize| self.flights[at].spans.iter().any(|span| span.region == region);
+        let peer_reads = |link: &Link| match link {
+            Link::There(pair) => pair.lanes.iter().any(|lane| lane.flights().any(reads)),
+            _ => false,
+        };
+        let ranks = (0_u32..).zip(&self.links).filter(|(_, link)| peer_reads(link));
+        let peers: Vec<_> = ranks.map(|(rank, _)| Peer(rank)).collect();
         let mut told = std::mem::take(&mut self.told);
         for peer in peers {
             self.give_up(peer, Error::Released.into(), Note::GivenUp, &mut told);
         }
         self.told.append(&mut told);
-    }
-}
-
-/// A put of nothing to a peer, to be filled in.
-fn nothing(to: Peer) -> Put<'static> {
-    Put {
-        to,
-        flow: Flow(0),
-        head: &[],
-        body: &[],
-        into: None,
-        at: 0,
-        signal: None,
-        token: Token(0),
     }
 }

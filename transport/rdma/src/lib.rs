@@ -24,12 +24,16 @@
 //! libibverbs is opened at run time. Where it, a device, a permission or an active port is missing, [`open`] says so.
 //! Nothing here blocks, except that dropping a transport waits for what is under way, at most a second; nothing spawns.
 
+mod aside;
 mod cache;
 mod card;
 mod counters;
 mod error;
+mod failover;
+mod flow;
 mod gid;
 mod join;
+mod mailbox;
 mod memory;
 mod nic;
 mod post;
@@ -38,6 +42,8 @@ mod provoked;
 mod queue;
 mod reap;
 mod region;
+#[cfg(test)]
+mod rerouted;
 mod state;
 mod status;
 mod stripe;

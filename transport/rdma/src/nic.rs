@@ -67,6 +67,10 @@ pub(crate) struct Nic {
     taken: u32,
     chain: Chain,
     pub(crate) bounce: Bounce,
+    /// The port is up.
+    pub(crate) is_up: bool,
+    /// The device has failed, for good.
+    pub(crate) is_dead: bool,
     /// Which queue pair of this transport has a number.
     pub(crate) queues: HashMap<u32, usize>,
 }
@@ -153,7 +157,7 @@ pub(crate) fn open_all(
         let (count, context) = match ports {
             Ok(ports) => ports,
             Err(error) => {
-                why.push(chain(&error));
+                why.push(error.chain());
                 continue;
             }
         };
@@ -164,19 +168,11 @@ pub(crate) fn open_all(
             match Nic::open(&context, number, gid_index, &addresses) {
                 Ok(nic) => nics.push(nic),
                 Err(Unusable::Because(what)) => why.push(format!("{name} port {number} {what}")),
-                Err(Unusable::Failed(error)) => why.push(chain(&error)),
+                Err(Unusable::Failed(error)) => why.push(error.chain()),
             }
         }
     }
     if nics.is_empty() { Err(Error::NoPort { why }) } else { Ok(nics) }
-}
-
-/// An error and its cause on one line.
-fn chain(error: &Error) -> String {
-    match std::error::Error::source(error) {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
-    }
 }
 
 /// Why a port is not used.
@@ -336,10 +332,28 @@ impl Nic {
             taken: receives,
             chain: Chain::new(),
             bounce,
+            is_up: true,
+            is_dead: false,
             queues: HashMap::new(),
         };
         nic.refill()?;
         Ok(nic)
+    }
+
+    /// Asks whether the port is up.
+    pub(crate) fn is_active(&self) -> bool {
+        let attr = self.context.port(self.card.number);
+        attr.is_ok_and(|attr| attr.state == ibv_port_state::IBV_PORT_ACTIVE)
+    }
+
+    /// Whether messages can pass, as far as this side knows.
+    pub(crate) fn is_usable(&self) -> bool {
+        self.is_up && !self.is_dead
+    }
+
+    /// Whether it is this port of this device.
+    pub(crate) fn is_port(&self, context: &Arc<Context>, number: usize) -> bool {
+        Arc::ptr_eq(&self.context, context) && usize::from(self.card.number) == number
     }
 
     /// A receive was taken.

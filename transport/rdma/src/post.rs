@@ -5,18 +5,19 @@
 //! head, which is copied, and of the body's spans.
 
 use dure_device::{Memory, Space};
-use dure_transport::{Full, Posted, Put};
+use dure_transport::{Full, Peer, Posted, Put};
 use rdma_sys::{
     ibv_send_flags, ibv_send_wr, ibv_sge, ibv_wr_opcode, imm_data_invalidated_rkey_union_t, rdma_t,
     wr_t,
 };
 
-use crate::join::{Link, Note, Stage};
+use crate::flow::Flight;
+use crate::join::{InUse, Link, Note, Stage};
 use crate::memory;
 use crate::nic::BOUNCE;
 use crate::region::index;
 use crate::stripe::{Immediate, PART, Part, SIGNALS, STRIPED_BYTES, cut};
-use crate::transport::{Flight, Rdma};
+use crate::transport::Rdma;
 
 /// A put, as it is sent.
 #[derive(Clone, Copy, Debug)]
@@ -26,20 +27,38 @@ struct Message {
     /// Where the first one goes, in the peer's memory.
     address: u64,
     signal: Option<u32>,
+    in_use: InUse,
     /// Place of the flow's first queue pair.
     first: usize,
+    /// Turn of the home among the rails in use.
     home: usize,
-    rails: usize,
 }
 
 type Result<T> = std::result::Result<T, Full>;
 
 impl Rdma {
-    /// Posts a put.
+    /// Takes a put of the user.
     pub(crate) fn post(&mut self, put: &Put<'_>) -> Result<Posted> {
+        match self.links.get(index(put.to.0)) {
+            Some(Link::There(pair)) if pair.stage == Stage::Up => {
+                if pair.is_held() {
+                    return Err(Full);
+                }
+            }
+            Some(Link::Lost) => return Ok(Posted::Done),
+            _ => panic!("a put to peer {}, which is not up", put.to.0),
+        }
+        self.send(put)
+    }
+
+    /// Sends a put over what there is.
+    pub(crate) fn send(&mut self, put: &Put<'_>) -> Result<Posted> {
         let Some(message) = self.message(put) else { return Ok(Posted::Done) };
-        let at = message.first + message.home;
-        if message.rails == 1 || message.len < STRIPED_BYTES {
+        if message.in_use.count() == 0 {
+            return self.send_aside(put);
+        }
+        let at = message.queue(message.home);
+        if message.in_use.count() == 1 || message.len < STRIPED_BYTES {
             let queue = &self.queues[at];
             if !queue.has_room(1) || !self.nics[queue.nic].has_room(1) {
                 return Err(Full);
@@ -56,11 +75,7 @@ impl Rdma {
 
     /// What is to be sent, and where; `None` when the put is to be dropped, or is nothing.
     fn message(&self, put: &Put<'_>) -> Option<Message> {
-        let pair = match self.links.get(index(put.to.0)) {
-            Some(Link::There(pair)) if pair.stage == Stage::Up => pair,
-            Some(Link::Lost) => return None,
-            _ => panic!("a put to peer {}, which is not up", put.to.0),
-        };
+        let pair = self.pair(put.to)?;
         assert!(put.flow.0 < self.flows, "a put takes a flow that there is");
         let len = put.body.iter().map(|span| span.len).sum::<u64>() + put.head.len() as u64;
         let signal = put.signal.map(|signal| signal.0);
@@ -81,9 +96,8 @@ impl Rdma {
         if signal.is_some_and(|signal| signal >= SIGNALS) {
             return dropped(put, "no counter has that number");
         }
-        let (rails, home) = (pair.rails.len(), pair.home(put.flow.0));
-        let first = pair.queues.start + usize::from(put.flow.0) * rails;
-        Some(Message { len, address, signal, first, home, rails })
+        let (in_use, first) = (pair.in_use, pair.queue(put.flow.0, 0));
+        Some(Message { len, address, signal, in_use, first, home: in_use.home(put.flow.0) })
     }
 
     /// Whether the CPU may read all of a put's body.
@@ -102,22 +116,27 @@ impl Rdma {
 
     /// Sends a short message with the request itself.
     fn post_inline(&mut self, put: &Put<'_>, message: Message, at: usize) -> Result<Posted> {
-        self.entries.clear();
-        if !put.head.is_empty() {
-            self.entries.push(entry(put.head.as_ptr().addr() as u64, put.head.len() as u64, 0));
-        }
+        let place = self.begin_flight(put, 1);
+        let flight = &mut self.flights[place];
+        flight.copied.extend_from_slice(put.head);
         let regions = self.regions.get_mut();
         for span in put.body.iter().filter(|span| span.len > 0) {
             let part = part_of(regions.own(span.region.0).memory, span.offset, span.len);
-            self.entries.push(entry(part.address() as u64, span.len, 0));
+            // SAFETY: whoever put it promised that the source does not change, and it is host memory.
+            flight.copied.extend(unsafe { memory::read(part) });
         }
-        let rkey = if message.len > 0 { self.rkey(put, message.home) } else { 0 };
+        self.entries.clear();
+        if message.len > 0 {
+            self.entries.push(entry(flight.copied.as_ptr().addr() as u64, message.len, 0));
+        }
+        let rkey = if message.len > 0 { self.rkey(put, self.queues[at].rail) } else { 0 };
         let immediate = message.immediate(false);
         let flags = ibv_send_flags::IBV_SEND_INLINE.0;
         let request = request(&mut self.entries, (message.address, rkey), immediate, flags);
         self.requests.clear();
         self.requests.push(request);
-        self.submit(at, None, message.len, put);
+        self.keep(put, place, immediate.is_some());
+        self.submit(at, place, message.len, false);
         Ok(Posted::Done)
     }
 
@@ -131,72 +150,62 @@ impl Rdma {
         if !copies && !self.register_all(put) {
             return Ok(Posted::Done);
         }
-        let mut flight = Flight { parts: 1, ..self.recycled() };
+        let place = self.begin_flight(put, 1);
         self.entries.clear();
         if copies || !put.head.is_empty() {
-            let slot = self.nics[nic].bounce.take().expect("it was asked whether there is one");
-            flight.bounce = Some((nic, slot));
-            let len = self.fill(nic, slot, put, copies);
+            self.fill(place, nic, put, copies);
             let bounce = &self.nics[nic].bounce;
+            let (_, slot, len) = self.flights[place].bounce.expect("it was filled");
             let from = bounce.memory(slot).address() as u64;
-            self.entries.push(entry(from, len, bounce.lkey()));
+            self.entries.push(entry(from, len as u64, bounce.lkey()));
         }
         if !copies {
-            let body = (put.head.len() as u64, message.len);
-            self.gather(put, nic, body, &mut flight);
+            self.gather(put, nic, (put.head.len() as u64, message.len));
+            self.hold_body(place, put);
         }
-        let rkey = self.rkey(put, message.home);
-        let request =
-            request(&mut self.entries, (message.address, rkey), message.immediate(false), 0);
+        let rkey = self.rkey(put, self.queues[at].rail);
+        let immediate = message.immediate(false);
+        let request = request(&mut self.entries, (message.address, rkey), immediate, 0);
         self.requests.clear();
         self.requests.push(request);
-        let pending = !flight.reads.is_empty();
-        flight.token = pending.then_some(put.token);
-        let flight = self.keep(flight);
-        self.submit(at, Some(flight), message.len, put);
-        Ok(if pending { Posted::Pending } else { Posted::Done })
+        let is_pending = self.flights[place].token.is_some();
+        self.keep(put, place, immediate.is_some());
+        self.submit(at, place, message.len, true);
+        Ok(if is_pending { Posted::Pending } else { Posted::Done })
     }
 
     /// Sends a long message in parts: over all rails, or because one request does not hold it.
     fn post_parts(&mut self, put: &Put<'_>, message: Message) -> Result<Posted> {
-        let bandwidths = &self.pair(put.to).expect("it is up").bandwidths;
         let most = self.nics.iter().map(|nic| nic.most).min().unwrap_or(1 << 30);
-        let parts = cut(message.len, bandwidths, message.home, most);
-        let requests = |rail: usize| parts.iter().filter(|part| part.rail == rail).count();
-        for rail in 0..message.rails {
-            let queue = &self.queues[message.first + rail];
-            let count = u32::try_from(requests(rail)).unwrap_or(u32::MAX);
+        let parts = cut(message.len, message.in_use.bandwidths(), message.home, most);
+        let requests = |turn: usize| parts.iter().filter(|part| part.rail == turn).count();
+        for turn in 0..message.in_use.count() {
+            let queue = &self.queues[message.queue(turn)];
+            let count = u32::try_from(requests(turn)).unwrap_or(u32::MAX);
             if !queue.has_room(count) || !self.nics[queue.nic].has_room(1) {
                 return Err(Full);
             }
         }
-        let home = self.queues[message.first + message.home].nic;
+        let home = self.queues[message.queue(message.home)].nic;
         if !put.head.is_empty() && self.nics[home].bounce.is_empty() {
             return Err(Full);
         }
         if !self.register_all(put) {
             return Ok(Posted::Done);
         }
-        let mut flight = self.recycled();
-        flight.parts = parts.iter().filter(|part| part.last).count();
-        flight.token = Some(put.token);
+        let place = self.begin_flight(put, parts.iter().filter(|part| part.last).count());
         if !put.head.is_empty() {
-            let slot = self.nics[home].bounce.take().expect("it was asked whether there is one");
-            flight.bounce = Some((home, slot));
-            self.fill(home, slot, put, false);
+            self.fill(place, home, put, false);
         }
-        let mut reads = std::mem::take(&mut flight.reads);
-        let place = self.keep(flight);
-        for rail in 0..message.rails {
-            self.post_rail(put, message, (&parts, rail), (place, &mut reads));
+        self.hold_body(place, put);
+        self.keep(put, place, message.immediate(message.is_striped()).is_some());
+        for turn in 0..message.in_use.count() {
+            // A request that is refused may end the connection, which frees the flight.
+            if requests(turn) > 0 && self.pair(put.to).is_some() {
+                self.post_rail(put, message, (&parts, turn), place);
+            }
         }
-        // A connection that failed on the way has freed the flight.
-        if self.flights[place].parts > 0 {
-            self.flights[place].reads = reads;
-            return Ok(Posted::Pending);
-        }
-        reads.drain(..).for_each(|region| self.regions.get_mut().count_reader(region, false));
-        Ok(Posted::Done)
+        Ok(Posted::Pending)
     }
 
     /// Sends the parts of a message that go over one rail, as one chain.
@@ -204,51 +213,45 @@ impl Rdma {
         &mut self,
         put: &Put<'_>,
         message: Message,
-        (parts, rail): (&[Part], usize),
-        (flight, reads): (usize, &mut Vec<u32>),
+        (parts, turn): (&[Part], usize),
+        place: usize,
     ) {
-        let at = message.first + rail;
+        let at = message.queue(turn);
         let nic = self.queues[at].nic;
-        if !self.queues[at].is_alive() {
-            return;
-        }
-        let rkey = self.rkey(put, rail);
-        let striped = message.len >= STRIPED_BYTES && message.rails > 1;
-        let mut used = Flight { reads: std::mem::take(reads), ..Flight::default() };
+        let rkey = self.rkey(put, self.queues[at].rail);
         self.entries.clear();
         let mut ranges = Vec::new();
-        let mine = || parts.iter().filter(|part| part.rail == rail);
+        let mine = || parts.iter().filter(|part| part.rail == turn);
         for part in mine() {
             let start = self.entries.len();
             let end = part.from + part.len;
             let head = put.head.len() as u64;
             if part.from < head {
-                let (_, slot) = self.flights[flight].bounce.expect("there is a head");
+                let (_, slot, _) = self.flights[place].bounce.expect("there is a head");
                 let bounce = &self.nics[nic].bounce;
                 let from = bounce.memory(slot).address() as u64 + part.from;
                 self.entries.push(entry(from, head.min(end) - part.from, bounce.lkey()));
             }
-            self.gather(put, nic, (part.from.max(head), end), &mut used);
+            self.gather(put, nic, (part.from.max(head), end));
             ranges.push(start..self.entries.len());
         }
-        *reads = used.reads;
         self.requests.clear();
         for (part, range) in mine().zip(ranges) {
-            let immediate = match (part.last, rail == message.home) {
+            let immediate = match (part.last, turn == message.home) {
                 (false, _) => None,
-                (true, true) => message.immediate(striped),
+                (true, true) => message.immediate(message.is_striped()),
                 (true, false) => Some(PART),
             };
             let into = (message.address + part.from, rkey);
             let request = request(&mut self.entries[range], into, immediate, 0);
             self.requests.push(request);
         }
-        self.submit(at, Some(flight), message.len, put);
+        self.submit(at, place, message.len, true);
     }
 
-    /// Appends the spans of the bytes `from..to` of a message to the gather list, and notes what is read. `from` is not
-    /// before the end of the head.
-    fn gather(&mut self, put: &Put<'_>, nic: usize, (from, to): (u64, u64), flight: &mut Flight) {
+    /// Appends the spans of the bytes `from..to` of a message to the gather list. `from` is not before the end of the
+    /// head.
+    fn gather(&mut self, put: &Put<'_>, nic: usize, (from, to): (u64, u64)) {
         let regions = self.regions.get_mut();
         let mut start = put.head.len() as u64;
         for span in put.body {
@@ -259,18 +262,16 @@ impl Rdma {
                 let part = part_of(regions.own(number).memory, span.offset + (a - start), b - a);
                 let lkey = regions.lkey(number, nic);
                 self.entries.push(entry(part.address() as u64, b - a, lkey));
-                if !flight.reads.contains(&number) {
-                    flight.reads.push(number);
-                    regions.count_reader(number, true);
-                }
             }
             start = end;
         }
     }
 
-    /// Copies the head, or the whole message, to a slot of the bounce buffer, and returns how long it is.
-    fn fill(&mut self, nic: usize, slot: u16, put: &Put<'_>, whole: bool) -> u64 {
-        let memory = self.nics[nic].bounce.memory(slot);
+    /// Copies the head, or the whole message, to a slot of the bounce buffer, of which there is one.
+    fn fill(&mut self, place: usize, nic: usize, put: &Put<'_>, whole: bool) {
+        let bounce = &mut self.nics[nic].bounce;
+        let slot = bounce.take().expect("it was asked whether there is one");
+        let memory = bounce.memory(slot);
         // SAFETY: the slot was taken, so nobody else uses it.
         unsafe { memory::write(memory, put.head) };
         let mut at = put.head.len();
@@ -281,7 +282,7 @@ impl Rdma {
             unsafe { memory::copy(part, memory.part(at, part.len)) };
             at += part.len;
         }
-        at as u64
+        self.flights[place].bounce = Some((nic, slot, at));
     }
 
     fn is_registered(&self, put: &Put<'_>) -> bool {
@@ -302,46 +303,53 @@ impl Rdma {
         true
     }
 
-    /// A flight whose list of regions has room already.
-    fn recycled(&mut self) -> Flight {
-        let place = self.free_flights.last().copied();
-        let reads = place.map(|at| std::mem::take(&mut self.flights[at].reads)).unwrap_or_default();
-        Flight { reads, ..Flight::default() }
+    /// A flight for a put, which is not on its way yet.
+    fn begin_flight(&mut self, put: &Put<'_>, parts: usize) -> usize {
+        let place = self.free_flights.pop().unwrap_or_else(|| {
+            self.flights.push(Flight::default());
+            self.flights.len() - 1
+        });
+        self.flights[place].begin(put, parts);
+        place
     }
 
-    /// Keeps a flight until its requests have completed.
-    fn keep(&mut self, flight: Flight) -> usize {
-        match self.free_flights.pop() {
-            Some(at) => {
-                self.flights[at] = flight;
-                at
-            }
-            None => {
-                self.flights.push(flight);
-                self.flights.len() - 1
-            }
-        }
+    /// The source of a put stays until it has arrived, and its poster waits for that.
+    fn hold_body(&mut self, place: usize, put: &Put<'_>) {
+        let flight = &mut self.flights[place];
+        flight.spans.extend(put.body.iter().filter(|span| span.len > 0));
+        let regions = self.regions.get_mut();
+        flight.spans.iter().for_each(|span| regions.count_reader(span.region.0, true));
+        flight.token = (!flight.spans.is_empty()).then_some(put.token);
     }
 
-    /// Posts the requests that were prepared. A queue pair that refuses them has failed, and its peer is given up.
+    /// Keeps a flight until it has arrived; `counts` when it has an immediate.
     #[inline]
-    fn submit(&mut self, at: usize, flight: Option<usize>, len: u64, put: &Put<'_>) {
+    fn keep(&mut self, put: &Put<'_>, place: usize, counts: bool) {
+        let flight = &mut self.flights[place];
+        if let Some(into) = flight.into {
+            self.remotes.hold(into);
+        }
+        let Some(Link::There(pair)) = self.links.get_mut(index(put.to.0)) else { return };
+        pair.lanes[usize::from(put.flow.0)].push(place, flight, counts);
+    }
+
+    /// Posts the requests that were prepared. A queue pair that refuses them has failed.
+    #[inline]
+    fn submit(&mut self, at: usize, flight: usize, len: u64, report: bool) {
         let queue = &mut self.queues[at];
-        let reported = flight.is_some() || queue.reports_next();
+        let reported = report || queue.reports_next();
         // SAFETY: the requests name memory that is registered and that the flight holds, or are inline; it was asked
         // whether there is room.
-        let posted = unsafe { queue.post(&mut self.requests, (at, flight, len)) };
+        let posted = unsafe { queue.post(&mut self.requests, (at, Some(flight), len), report) };
         match posted {
             Ok(()) => self.nics[queue.nic].outstanding += u32::from(reported),
             Err(source) => {
                 let on = queue.wire.as_ref().map_or_else(String::new, ToString::to_string);
+                let (peer, rail) = (Peer(queue.peer), queue.rail);
                 let error = crate::Error::call("ibv_post_send", &on, source);
-                if let Some(flight) = flight.and_then(|flight| self.land(flight)) {
-                    self.free(flight);
-                }
                 let mut told = std::mem::take(&mut self.told);
-                self.give_up(put.to, error.into(), Note::GivenUp, &mut told);
-                self.told = told;
+                self.rail_failed(peer, rail, error, &mut told);
+                self.told.append(&mut told);
             }
         }
     }
@@ -351,20 +359,34 @@ impl Rdma {
         for at in 0..self.queues.len() {
             let queue = &self.queues[at];
             let room = queue.has_room(1) && self.nics[queue.nic].has_room(1);
-            if !queue.is_busy() || !queue.is_silent() || !room {
-                continue;
+            if queue.is_busy() && queue.is_silent() && room {
+                self.post_marker(at);
             }
-            let mut marker = [request(&mut [], (0, 0), None, crate::queue::SIGNALED)];
-            let queue = &mut self.queues[at];
-            // SAFETY: the request names no memory, and there is room.
-            if unsafe { queue.post_marker(&mut marker, at) }.is_ok() {
-                self.nics[queue.nic].outstanding += 1;
-            }
+        }
+    }
+
+    /// Posts a reported request of nothing, which there is room for.
+    pub(crate) fn post_marker(&mut self, at: usize) {
+        let mut marker = [request(&mut [], (0, 0), None, 0)];
+        let queue = &mut self.queues[at];
+        // SAFETY: the request names no memory, and there is room.
+        if unsafe { queue.post_marker(&mut marker, at) }.is_ok() {
+            self.nics[queue.nic].outstanding += 1;
         }
     }
 }
 
 impl Message {
+    /// The place of the queue pair on the rail that is used `turn`-th.
+    #[inline]
+    fn queue(&self, turn: usize) -> usize {
+        self.first + self.in_use.place(turn)
+    }
+
+    fn is_striped(&self) -> bool {
+        self.len >= STRIPED_BYTES && self.in_use.count() > 1
+    }
+
     fn immediate(&self, striped: bool) -> Option<u32> {
         let immediate = Immediate { signal: self.signal, striped };
         (striped || self.signal.is_some()).then(|| immediate.encode())

@@ -9,7 +9,7 @@ use rdma_sys::{
 };
 
 use crate::card::{PortCard, Rail};
-use crate::error::{Result, Wire};
+use crate::error::{Error, Result, Wire};
 use crate::gid::{Gid, Kind};
 use crate::nic::{Nic, access};
 use crate::state::State;
@@ -94,7 +94,10 @@ pub(crate) struct Queue {
     pub(crate) nic: usize,
     pub(crate) peer: u32,
     pub(crate) flow: u16,
+    /// Place of its rail among those of the pair.
     pub(crate) rail: usize,
+    /// Place of its rail among those in use.
+    pub(crate) turn: usize,
     /// Bytes that it takes inline.
     pub(crate) inline: usize,
     depth: u32,
@@ -139,23 +142,31 @@ impl Queue {
         }
         let (qp, inline) = made.expect("the last attempt returned its error");
         let number = qp.number();
-        let mut attr = attr_of(State::Init);
-        attr.pkey_index = PKEY_INDEX;
-        attr.port_num = nic.card.number;
-        attr.qp_access_flags = access().cast_unsigned();
-        let mask = State::Init.mask();
-        let on = || format!("QP {number} of {} port {}", nic.card.device, nic.card.number);
-        qp.modify(&mut attr, mask).map_err(|error| State::Init.explain(on(), mask, error))?;
-        Ok(Self {
+        let queue = Self {
             qp: Some(qp),
             number,
             packet,
+            inline: inline as usize,
+            depth,
+            ..Self::absent((index, peer), (flow, rail))
+        };
+        queue.initialise(nic)?;
+        Ok(queue)
+    }
+
+    /// Stands for a queue pair of a device that is gone.
+    pub(crate) fn absent((index, peer): (usize, u32), (flow, rail): (u16, usize)) -> Self {
+        Self {
+            qp: None,
+            number: 0,
+            packet: 0,
             nic: index,
             peer,
             flow,
             rail,
-            inline: inline as usize,
-            depth,
+            turn: 0,
+            inline: 0,
+            depth: 0,
             posted: 0,
             completed: 0,
             unreported: 0,
@@ -163,13 +174,28 @@ impl Queue {
             pending: VecDeque::new(),
             longest: 0,
             wire: None,
-        })
+        }
+    }
+
+    /// Brings it to INIT.
+    fn initialise(&self, nic: &Nic) -> Result<()> {
+        let qp = self.qp.as_ref().expect("a queue pair that is there");
+        let mut attr = attr_of(State::Init);
+        attr.pkey_index = PKEY_INDEX;
+        attr.port_num = nic.card.number;
+        attr.qp_access_flags = access().cast_unsigned();
+        let mask = State::Init.mask();
+        let on = || format!("QP {} of {} port {}", self.number, nic.card.device, nic.card.number);
+        qp.modify(&mut attr, mask).map_err(|error| State::Init.explain(on(), mask, error))
     }
 
     /// Brings it to RTS: from then on it sends and receives.
     pub(crate) fn connect(&mut self, ends: &Ends<'_>, patience: Patience) -> Result<()> {
         let wire = ends.wire(self.number);
-        let qp = self.qp.as_ref().expect("it is connected before it can be lost");
+        let Some(qp) = self.qp.as_ref() else {
+            let why = format!("{} port {} is gone", wire.local.0, wire.local.1);
+            return Err(Error::NoWay { why });
+        };
         let on = || wire.to_string();
         let (mut attr, mask) = (attr_of(State::Rtr), State::Rtr.mask());
         attr.ah_attr = ends.way();
@@ -189,6 +215,25 @@ impl Queue {
         Ok(())
     }
 
+    /// Brings it to RTS once more after it has failed without anything having arrived.
+    pub(crate) fn reconnect(&mut self, ends: &Ends<'_>, patience: Patience) -> Result<()> {
+        if let Some(qp) = &self.qp {
+            let (mut attr, mask) = (attr_of(State::Reset), State::Reset.mask());
+            let on = || ends.wire(self.number).to_string();
+            qp.modify(&mut attr, mask).map_err(|error| State::Reset.explain(on(), mask, error))?;
+            self.initialise(ends.here)?;
+            (self.posted, self.completed, self.unreported, self.reports) = (0, 0, 0, 0);
+        }
+        self.connect(ends, patience)
+    }
+
+    /// Fails it: nothing arrives on it any more, and what is posted is flushed.
+    pub(crate) fn stop(&self) {
+        let Some(qp) = &self.qp else { return };
+        // A device that refuses this is gone, and with it the connection.
+        let _ = qp.modify(&mut attr_of(State::Err), State::Err.mask());
+    }
+
     pub(crate) fn is_alive(&self) -> bool {
         self.qp.is_some()
     }
@@ -198,11 +243,11 @@ impl Queue {
         self.qp.as_ref().is_some_and(|qp| qp.is(element))
     }
 
-    /// Ends it: nothing that was posted touches memory from here on. Gives back what was pending.
-    pub(crate) fn end(&mut self) -> VecDeque<Pending> {
+    /// Ends it: nothing that was posted touches memory from here on.
+    pub(crate) fn end(&mut self) {
         self.qp = None;
         self.reports = 0;
-        std::mem::take(&mut self.pending)
+        self.pending.clear();
     }
 
     /// Whether it takes so many requests more.
@@ -216,12 +261,18 @@ impl Queue {
         self.qp.is_some() && self.wire.is_some() && self.posted > self.completed
     }
 
+    /// Whether it is connected, and nothing is under way.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.qp.is_some() && self.wire.is_some() && self.posted == self.completed
+    }
+
     /// Whether nothing that was posted will be reported.
     pub(crate) fn is_silent(&self) -> bool {
         self.reports == 0
     }
 
-    /// Posts a chain of requests. The last may hold a flight; it is reported then, and now and then without.
+    /// Posts a chain of requests, whose last holds a flight. It is reported when that is asked for, and now and then
+    /// without.
     ///
     /// # Safety
     /// As [`Qp::post`]; the queue pair has room for them.
@@ -230,10 +281,11 @@ impl Queue {
         &mut self,
         chain: &mut [ibv_send_wr],
         (at, flight, len): (usize, Option<usize>, u64),
+        report: bool,
     ) -> io::Result<()> {
-        let qp = self.qp.as_ref().expect("puts to a lost peer are dropped before");
+        let qp = self.qp.as_ref().ok_or(io::ErrorKind::NotConnected)?;
         let count = chain.len() as u64;
-        let reported = flight.is_some() || self.unreported >= UNREPORTED;
+        let reported = report || self.reports_next();
         let start = chain.as_mut_ptr();
         for (index, request) in chain.iter_mut().enumerate() {
             let last = index as u64 + 1 == count;
@@ -263,14 +315,8 @@ impl Queue {
         marker: &mut [ibv_send_wr; 1],
         at: usize,
     ) -> io::Result<()> {
-        self.unreported = UNREPORTED;
         // SAFETY: the caller's promise.
-        unsafe { self.post(marker, (at, None, 0)) }
-    }
-
-    /// The flights of all requests that are not done.
-    pub(crate) fn flights(&self) -> impl Iterator<Item = usize> {
-        self.pending.iter().map(|pending| pending.flight)
+        unsafe { self.post(marker, (at, None, 0), true) }
     }
 
     /// Whether the next post will be reported though it holds nothing.
@@ -397,12 +443,6 @@ impl Ends<'_> {
 
 #[cfg(test)]
 impl Queue {
-    /// Fails it, so that all that is posted is flushed.
-    pub(crate) fn fail(&self) {
-        let qp = self.qp.as_ref().unwrap();
-        qp.modify(&mut attr_of(State::Err), State::Err.mask()).unwrap();
-    }
-
     /// What is said when an attribute is left out on the way to RTS.
     pub(crate) fn reach_without_timeout(&self) -> String {
         let mask = State::Rts.mask() & !rdma_sys::ibv_qp_attr_mask::IBV_QP_TIMEOUT.0.cast_signed();

@@ -36,6 +36,9 @@ impl Rdma {
 
     #[inline]
     fn reap_batch(&mut self, nic: usize, events: &mut Vec<Event>) -> usize {
+        if self.nics[nic].is_dead {
+            return 0;
+        }
         let count = match self.nics[nic].cq.poll(&mut self.completions) {
             Ok(count) => count,
             Err(error) => {
@@ -72,10 +75,25 @@ impl Rdma {
         }
         self.nics[nic].outstanding -= 1;
         self.queues[at].complete(wr_id);
+        if let Some(probed) = self.probed(at) {
+            return self.probe_ended(at, probed, true);
+        }
         while let Some(done) = self.queues[at].next_done() {
-            if let Some(flight) = self.land(done.flight) {
-                events.extend(self.free(flight).map(Event::Sent));
+            let flight = &mut self.flights[done.flight];
+            flight.parts -= 1;
+            if flight.parts == 0 {
+                let (peer, flow) = flight.owner();
+                self.retire(peer, usize::from(flow.0), events);
             }
+        }
+    }
+
+    /// Forgets the messages of a flow that have arrived, in order.
+    fn retire(&mut self, peer: Peer, flow: usize, events: &mut Vec<Event>) {
+        loop {
+            let Some(Link::There(pair)) = self.links.get_mut(index(peer.0)) else { return };
+            let Some(place) = pair.lanes[flow].retire(&self.flights) else { return };
+            events.extend(self.free(place).map(Event::Sent));
         }
     }
 
@@ -91,12 +109,13 @@ impl Rdma {
         let word = u32::from_be(unsafe { completion.imm_data_invalidated_rkey_union.imm_data });
         let Some(queue) = self.nics[nic].queues.get(&completion.qp_num) else { return };
         let queue = &self.queues[*queue];
-        let (peer, flow, rail) = (Peer(queue.peer), queue.flow, queue.rail);
+        let (peer, flow, turn) = (Peer(queue.peer), queue.flow, queue.turn);
         let Some(Link::There(pair)) = self.links.get_mut(index(peer.0)) else { return };
-        let (order, counters) = (&mut pair.orders[usize::from(flow)], &mut self.counters);
+        let (order, counters) = (&mut pair.lanes[usize::from(flow)].order, &mut self.counters);
         let mut forged = false;
-        order.arrive(rail, word, |signal| {
-            match counters.get_mut(index(signal)).filter(|counter| counter.from == peer) {
+        order.arrive(turn, word, |signal| {
+            let counter = counters.get_mut(index(signal)).and_then(Option::as_mut);
+            match counter.filter(|counter| counter.from == peer) {
                 Some(counter) => counter.value += 1,
                 None => forged = true,
             }
@@ -111,13 +130,19 @@ impl Rdma {
         }
     }
 
-    /// A request failed, and with it its queue pair and its peer.
+    /// A request failed, and with it its queue pair.
     fn fail(&mut self, nic: usize, completion: &ibv_wc, events: &mut Vec<Event>) {
         let sent = queue_of(completion.wr_id);
         let received = || self.nics[nic].queues.get(&completion.qp_num).copied();
         let Some(at) = sent.or_else(received) else { return };
+        if let Some(probed) = self.probed(at) {
+            return self.probe_ended(at, probed, false);
+        }
         let queue = &self.queues[at];
-        let peer = Peer(queue.peer);
+        let (peer, rail) = (Peer(queue.peer), queue.rail);
+        if self.pair(peer).is_none_or(|pair| pair.change.is_under_way()) {
+            return;
+        }
         let Some(wire) = queue.wire.as_deref().filter(|_| queue.is_alive()) else { return };
         let moved = self.nics[nic].before.moved();
         let len = queue.first_pending().map_or(0, |pending| pending.len);
@@ -134,23 +159,12 @@ impl Rdma {
             moved,
             evidence,
         }));
-        let refused = [ibv_wc_status::IBV_WC_REM_ACCESS_ERR, ibv_wc_status::IBV_WC_REM_INV_REQ_ERR];
-        let note = if refused.contains(&completion.status) { Note::Blamed } else { Note::GivenUp };
-        self.give_up(peer, error.into(), note, events);
-    }
-
-    /// A device does not work any more: all that go over it are lost.
-    fn lose_nic(&mut self, nic: usize, error: &Error, events: &mut Vec<Event>) {
-        let mut peers: Vec<_> =
-            self.nics[nic].queues.values().map(|at| self.queues[*at].peer).collect();
-        peers.sort_unstable();
-        peers.dedup();
-        for peer in peers {
-            let wire = self.nics[nic].card.device.clone();
-            tracing::warn!(target: "dure::net", %error, device = wire, "a device failed");
-            let error = Error::Event { event: "a failed device", wire };
-            self.give_up(Peer(peer), error.into(), Note::GivenUp, events);
+        if [ibv_wc_status::IBV_WC_REM_ACCESS_ERR, ibv_wc_status::IBV_WC_REM_INV_REQ_ERR]
+            .contains(&completion.status)
+        {
+            return self.give_up(peer, error.into(), Note::Blamed, events);
         }
+        self.rail_failed(peer, rail, error, events);
     }
 
     /// Hears what the devices report outside of completion queues.
@@ -174,13 +188,17 @@ impl Rdma {
             let error = Error::Event { event: name, wire: self.nics[nic].card.device.clone() };
             return self.lose_nic(nic, &error, events);
         }
+        if [PORT_ACTIVE, PORT_ERR].contains(&kind) {
+            // The header's union holds a number of 32 bits here.
+            return self.hear_port(nic, element.addr() & 0xffff_ffff);
+        }
         let queue = self.queues.iter().find(|queue| queue.is_named(element));
         let queue = queue.filter(|_| QUEUE_FAILED.contains(&kind));
         let Some(wire) = queue.and_then(|queue| queue.wire.as_deref()) else {
             let device = &self.nics[nic].card.device;
             return tracing::debug!(target: "dure::net", device, event = name, "a device reports");
         };
-        let peer = Peer(wire.peer);
+        let (peer, rail) = (Peer(wire.peer), queue.map_or(0, |queue| queue.rail));
         let error = Error::Event { event: name, wire: wire.to_string() };
         if REFUSED.contains(&kind) {
             tracing::debug!(target: "dure::net", %error, "a peer's request was refused");
@@ -192,7 +210,7 @@ impl Rdma {
                 events,
             );
         }
-        self.give_up(peer, error.into(), Note::GivenUp, events);
+        self.rail_failed(peer, rail, error, events);
     }
 
     /// Has the completion queues ring. True when something has completed already.
@@ -202,7 +220,7 @@ impl Rdma {
             while entry.armed && entry.cq.take_ring() {
                 entry.armed = false;
             }
-            if entry.armed {
+            if entry.armed || entry.is_dead {
                 continue;
             }
             match entry.cq.notify() {
@@ -216,6 +234,8 @@ impl Rdma {
 }
 
 const DEVICE_FATAL: u32 = 8;
+const PORT_ACTIVE: u32 = 9;
+const PORT_ERR: u32 = 10;
 /// Events that end a queue pair: fatal, request error, access error.
 const QUEUE_FAILED: [u32; 3] = [1, 2, 3];
 /// Those of them that the peer caused.

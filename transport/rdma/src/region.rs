@@ -6,7 +6,7 @@
 use std::sync::{Arc, OnceLock};
 
 use dure_device::{DmaBuf, Memory, Space};
-use dure_transport::{Peer, Region, RemoteRegion};
+use dure_transport::{Card, Peer, Region, RemoteRegion};
 
 use crate::cache::{Cache, Entry};
 use crate::card::Key;
@@ -29,7 +29,9 @@ pub(crate) struct Own {
     pub(crate) memory: Memory,
     registered: Option<Arc<Entry<Mrs>>>,
     dma_buf: Option<DmaBuf>,
-    /// Work requests that read it and have not completed.
+    /// The same memory as the side channel knows it, where puts may go over that.
+    pub(crate) side: Option<Region>,
+    /// Spans of puts that read it and are not known to have arrived.
     pub(crate) readers: u32,
     /// Of regions that this transport allocated. Behind the registration, which covers them.
     pages: Option<Pages>,
@@ -73,13 +75,19 @@ impl Regions {
     }
 
     fn add(&mut self, memory: Memory, pages: Option<Pages>, dma_buf: Option<DmaBuf>) -> Region {
-        let own = Own { memory, registered: None, dma_buf, readers: 0, pages };
+        let own = Own { memory, registered: None, dma_buf, side: None, readers: 0, pages };
         let number = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             u32::try_from(self.slots.len() - 1).expect("fewer regions than numbers")
         });
         self.slots[index(number)] = Some(own);
         Region(number)
+    }
+
+    /// Notes what the side channel calls a region.
+    pub(crate) fn set_side(&mut self, number: u32, side: Option<Region>) {
+        let own = self.slots[index(number)].as_mut().expect("a region that was added just now");
+        own.side = side;
     }
 
     /// Ends a region that no work request reads.
@@ -101,7 +109,7 @@ impl Regions {
         own.expect("a region of this transport that was not released")
     }
 
-    /// One work request more or less reads a region.
+    /// One span more or less reads a region.
     pub(crate) fn count_reader(&mut self, number: u32, more: bool) {
         if let Some(own) = self.slots.get_mut(index(number)).and_then(Option::as_mut) {
             own.readers = if more { own.readers + 1 } else { own.readers.saturating_sub(1) };
@@ -160,12 +168,12 @@ impl Regions {
         let memory = self.own(region.0).memory;
         let (address, len) = (memory.address() as u64, memory.len as u64);
         if len == 0 {
-            return Ok(Key { address, len, rkeys: vec![0; self.pds.len()] });
+            return Ok(Key { address, len, rkeys: vec![0; self.pds.len()], side: Card::default() });
         }
         let Mrs { mrs, exported } = &self.entry(region.0)?.registration;
         exported.get_or_init(|| ());
         let rkeys = mrs.iter().map(Mr::rkey).collect();
-        Ok(Key { address, len, rkeys })
+        Ok(Key { address, len, rkeys, side: Card::default() })
     }
 }
 
@@ -174,6 +182,11 @@ impl Regions {
 pub(crate) struct Remote {
     pub(crate) of: Peer,
     pub(crate) key: Key,
+    /// The same region as the side channel has imported it.
+    pub(crate) side: Option<RemoteRegion>,
+    /// Puts that name it and are not known to have arrived: they may have to be sent again.
+    users: u32,
+    forgotten: bool,
 }
 
 /// The regions of peers that were imported.
@@ -184,7 +197,8 @@ pub(crate) struct Remotes {
 }
 
 impl Remotes {
-    pub(crate) fn add(&mut self, remote: Remote) -> RemoteRegion {
+    pub(crate) fn add(&mut self, of: Peer, key: Key, side: Option<RemoteRegion>) -> RemoteRegion {
+        let remote = Remote { of, key, side, users: 0, forgotten: false };
         let number = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             u32::try_from(self.slots.len() - 1).expect("fewer imports than numbers")
@@ -193,9 +207,39 @@ impl Remotes {
         RemoteRegion(number)
     }
 
-    pub(crate) fn forget(&mut self, region: RemoteRegion) {
-        self.slots[index(region.0)].take().expect("an import is forgotten once");
+    /// Ends an import, once no put names it. Gives back what the side channel has to forget.
+    pub(crate) fn forget(&mut self, region: RemoteRegion) -> Option<RemoteRegion> {
+        let remote = self.find(region);
+        assert!(!remote.forgotten, "an import is forgotten once");
+        remote.forgotten = true;
+        self.end_unused(region)
+    }
+
+    /// One put more names an import.
+    #[inline]
+    pub(crate) fn hold(&mut self, region: RemoteRegion) {
+        self.find(region).users += 1;
+    }
+
+    /// One put less names an import. Gives back what the side channel has to forget.
+    #[inline]
+    pub(crate) fn let_go(&mut self, region: RemoteRegion) -> Option<RemoteRegion> {
+        let remote = self.find(region);
+        remote.users -= 1;
+        if remote.forgotten { self.end_unused(region) } else { None }
+    }
+
+    fn end_unused(&mut self, region: RemoteRegion) -> Option<RemoteRegion> {
+        let slot = &mut self.slots[index(region.0)];
+        let ended = slot.take_if(|remote| remote.users == 0)?;
         self.free.push(region.0);
+        ended.side
+    }
+
+    #[inline]
+    fn find(&mut self, region: RemoteRegion) -> &mut Remote {
+        let remote = self.slots.get_mut(index(region.0)).and_then(Option::as_mut);
+        remote.expect("an import of this transport that was not forgotten")
     }
 
     #[inline]
@@ -218,6 +262,21 @@ mod tests {
     use super::*;
     use crate::verbs::simulated::pd;
 
+    #[test]
+    fn an_import_stays_until_no_put_names_it() {
+        let mut remotes = Remotes::default();
+        let key = Key { address: 0, len: 8, rkeys: vec![1], side: Card::default() };
+        let add = |remotes: &mut Remotes, side| {
+            remotes.add(Peer(1), key.clone(), Some(RemoteRegion(side)))
+        };
+        let first = add(&mut remotes, 70);
+        remotes.hold(first);
+        assert_eq!(remotes.forget(first), None);
+        assert_ne!(add(&mut remotes, 71), first);
+        assert_eq!(remotes.let_go(first), Some(RemoteRegion(70)));
+        assert_eq!(add(&mut remotes, 72), first);
+    }
+
     /// Memory of a device at an address that nobody may dereference, and a descriptor that stands for it.
     fn device_memory() -> (Memory, DmaBuf) {
         let ptr = NonNull::new(without_provenance_mut(0x7000)).unwrap();
@@ -232,7 +291,8 @@ mod tests {
         let fd = buffer.fd.as_raw_fd();
         let region = regions.device(memory, buffer).unwrap();
         let key = regions.key(region).unwrap();
-        assert_eq!(key, Key { address: 0x7000, len: 4096, rkeys: vec![0x7000, 0x7000] });
+        let side = Card::default();
+        assert_eq!(key, Key { address: 0x7000, len: 4096, rkeys: vec![0x7000, 0x7000], side });
         assert_eq!(regions.lkey(region.0, 1), fd.cast_unsigned());
         regions.release(region);
     }

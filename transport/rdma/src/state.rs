@@ -12,6 +12,8 @@ use crate::error::Error;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum State {
+    /// As it was made: forgets all that was posted.
+    Reset,
     /// Initialised: knows its port and who may do what.
     Init,
     /// Ready to receive: knows the peer and the way there.
@@ -25,6 +27,7 @@ pub enum State {
 impl State {
     pub(crate) fn number(self) -> ibv_qp_state::Type {
         match self {
+            Self::Reset => ibv_qp_state::IBV_QPS_RESET,
             Self::Init => ibv_qp_state::IBV_QPS_INIT,
             Self::Rtr => ibv_qp_state::IBV_QPS_RTR,
             Self::Rts => ibv_qp_state::IBV_QPS_RTS,
@@ -59,7 +62,7 @@ impl State {
                 (Mask::IBV_QP_RNR_RETRY, "rnr_retry"),
                 (Mask::IBV_QP_MAX_QP_RD_ATOMIC, "max_rd_atomic"),
             ],
-            Self::Err => &[(Mask::IBV_QP_STATE, "qp_state")],
+            Self::Reset | Self::Err => &[(Mask::IBV_QP_STATE, "qp_state")],
         }
     }
 
@@ -118,6 +121,7 @@ impl State {
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Reset => "RESET",
             Self::Init => "INIT",
             Self::Rtr => "RTR (ready to receive)",
             Self::Rts => "RTS (ready to send)",
@@ -137,7 +141,7 @@ mod tests {
 
     #[test]
     fn every_missing_attribute_is_named() {
-        for state in [State::Init, State::Rtr, State::Rts, State::Err] {
+        for state in [State::Reset, State::Init, State::Rtr, State::Rts, State::Err] {
             for (bit, name) in state.required() {
                 let text = explain(state, state.mask() & !bit.0.cast_signed(), libc::EINVAL);
                 assert!(text.contains(&format!("it needs {name} besides")), "{text}");

@@ -91,14 +91,22 @@ pub(crate) struct Order {
     /// Parts that arrived, by rail; the home's stay at 0.
     parts: Box<[u64]>,
     home: usize,
-    /// Striped messages that counted.
+    /// Messages that counted.
     counted: u64,
+    /// Those of them that were striped.
+    striped: u64,
     waiting: VecDeque<Immediate>,
 }
 
 impl Order {
     pub(crate) fn new(rails: usize, home: usize) -> Self {
-        Self { parts: vec![0; rails].into(), home, counted: 0, waiting: VecDeque::new() }
+        Self {
+            parts: vec![0; rails].into(),
+            home,
+            counted: 0,
+            striped: 0,
+            waiting: VecDeque::new(),
+        }
     }
 
     /// An immediate arrived on a rail. Calls `count` for each counter that is to be bumped now, in order.
@@ -107,6 +115,7 @@ impl Order {
         if rail == self.home {
             let immediate = Immediate::decode(word);
             if !immediate.striped && self.waiting.is_empty() {
+                self.counted += 1;
                 return immediate.signal.into_iter().for_each(count);
             }
             self.waiting.push_back(immediate);
@@ -117,10 +126,16 @@ impl Order {
             if first.striped && !self.is_whole() {
                 break;
             }
-            self.counted += u64::from(first.striped);
+            self.counted += 1;
+            self.striped += u64::from(first.striped);
             first.signal.into_iter().for_each(&mut count);
             self.waiting.pop_front();
         }
+    }
+
+    /// Messages that have counted.
+    pub(crate) fn counted(&self) -> u64 {
+        self.counted
     }
 
     /// Messages that have arrived and may not count yet.
@@ -132,7 +147,7 @@ impl Order {
     /// Whether all parts of the next striped message are there.
     fn is_whole(&self) -> bool {
         let mut parts = self.parts.iter().enumerate();
-        parts.all(|(rail, parts)| rail == self.home || *parts > self.counted)
+        parts.all(|(rail, parts)| rail == self.home || *parts > self.striped)
     }
 }
 
@@ -211,6 +226,7 @@ mod tests {
                     counted.push(k);
                 }
             }
+            prop_assert_eq!(order.counted(), striped.len() as u64);
             prop_assert_eq!(counted, (0..).zip(&striped).map(|(k, _)| k).collect::<Vec<u32>>());
         }
     }

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,10 +17,11 @@ use rdma_sys::{ibv_send_wr, ibv_sge, ibv_wc};
 
 use crate::card::{Address, Key, rails};
 use crate::error::{Error, Result};
-use crate::join::{Link, Pair};
+use crate::flow::{Flight, Lane};
+use crate::join::{Farewell, Link, Pair};
 use crate::nic::{self, GidIndex, Nic};
 use crate::queue::{Patience, Queue};
-use crate::region::{Regions, Remote, Remotes, index};
+use crate::region::{Regions, Remotes, index};
 use crate::stripe::SIGNALS;
 use crate::{NAME, verbs};
 
@@ -53,6 +55,8 @@ pub struct Options<'a> {
     pub kept_bytes: usize,
     /// Devices whose memory may be registered where they export it.
     pub devices: Vec<Arc<dyn Device>>,
+    /// Whether puts go over the side channel when no rail is left; the same on all ranks.
+    pub falls_back: bool,
 }
 
 impl fmt::Debug for Options<'_> {
@@ -77,7 +81,8 @@ pub fn open(options: Options<'_>) -> Result<Box<dyn Transport>> {
 }
 
 pub(crate) fn assemble(options: Options<'_>) -> Result<Rdma> {
-    let Options { me, side, allows, gid_index, flows, patience, kept_bytes, devices } = options;
+    let Options { me, side, allows, gid_index, flows, patience, kept_bytes, devices, falls_back } =
+        options;
     assert!(flows > 0, "a peer has at least one flow");
     let nics = nic::open_all(verbs::load()?, allows, gid_index)?;
     let doorbell =
@@ -107,8 +112,12 @@ pub(crate) fn assemble(options: Options<'_>) -> Result<Rdma> {
         requests: Vec::new(),
         entries: Vec::new(),
         told: Vec::new(),
+        farewells: Vec::new(),
+        falls_back,
+        detoured: false,
         polls: 0,
         look: true,
+        needs_side: true,
         nics,
         side,
         doorbell,
@@ -126,19 +135,6 @@ pub fn reaches(here: &Card, there: &Card) -> bool {
 fn empty_completion() -> ibv_wc {
     // SAFETY: a struct of numbers, for which zero is a value.
     unsafe { std::mem::zeroed() }
-}
-
-/// A put whose source is in use until its requests have completed.
-#[derive(Debug, Default)]
-pub(crate) struct Flight {
-    /// Requests that have to complete.
-    pub(crate) parts: usize,
-    /// Who waits for it.
-    pub(crate) token: Option<Token>,
-    /// A slot of the bounce buffer of a port.
-    pub(crate) bounce: Option<(usize, u16)>,
-    /// Regions that it reads.
-    pub(crate) reads: Vec<u32>,
 }
 
 /// A counter that one peer bumps.
@@ -162,16 +158,23 @@ pub(crate) struct Rdma {
     pub(crate) free_flights: Vec<usize>,
     pub(crate) regions: RefCell<Regions>,
     pub(crate) remotes: Remotes,
-    pub(crate) counters: Vec<Counter>,
+    /// By number, which is that of a counter of the side channel.
+    pub(crate) counters: Vec<Option<Counter>>,
     pub(crate) completions: Box<[ibv_wc]>,
     /// The chain and the gather lists of a put; kept so that a put allocates nothing.
     pub(crate) requests: Vec<ibv_send_wr>,
     pub(crate) entries: Vec<ibv_sge>,
     /// What happened outside of `poll`.
     pub(crate) told: Vec<Event>,
+    pub(crate) farewells: Vec<Farewell>,
+    pub(crate) falls_back: bool,
+    /// Some puts of peers may have come over the side channel.
+    pub(crate) detoured: bool,
     polls: u32,
     /// The next poll looks at what is rarely looked at.
     pub(crate) look: bool,
+    /// The next poll hears the side channel.
+    needs_side: bool,
     pub(crate) nics: Vec<Nic>,
     pub(crate) side: Box<dyn Transport>,
     doorbell: Epoll,
@@ -206,13 +209,20 @@ impl Rdma {
         }
     }
 
+    pub(crate) fn pair_mut(&mut self, peer: Peer) -> Option<&mut Pair> {
+        match self.links.get_mut(index(peer.0)) {
+            Some(Link::There(pair)) => Some(pair),
+            _ => None,
+        }
+    }
+
     /// What peers need to know of this rank.
     pub(crate) fn own_address(&self) -> Address {
         let ports = self.nics.iter().map(|nic| nic.card.clone()).collect();
         Address { ports, side: self.side.address() }
     }
 
-    /// Ends the connection to a peer. The peer is told, unless it is the one that said so.
+    /// The connection to a peer is over, as the peer knows.
     pub(crate) fn lose(
         &mut self,
         peer: Peer,
@@ -220,45 +230,53 @@ impl Rdma {
         events: &mut Vec<Event>,
     ) {
         let Link::There(pair) = std::mem::replace(self.link(peer), Link::Lost) else { return };
-        self.end_queues(&pair);
+        self.end_pair(&pair);
         events.push(Event::Lost { peer, error });
     }
 
-    /// Ends all queue pairs with a peer, and what was under way on them.
-    pub(crate) fn end_queues(&mut self, pair: &Pair) {
-        for at in pair.queues.clone() {
-            let queue = &mut self.queues[at];
-            let (nic, reports, number) = (queue.nic, queue.reports, queue.number);
-            let pending = queue.end();
-            let nic = &mut self.nics[nic];
-            nic.outstanding -= reports;
-            nic.queues.remove(&number);
-            for pending in pending {
-                if let Some(flight) = self.land(pending.flight) {
-                    // Its token is not given back: the peer is lost.
-                    self.free(flight);
-                }
-            }
+    /// Ends all queue pairs with a peer, and forgets what was under way on them: no token is given back.
+    pub(crate) fn end_pair(&mut self, pair: &Pair) {
+        self.end_queues(pair.queues.clone());
+        for place in pair.lanes.iter().flat_map(Lane::flights) {
+            self.free(place);
         }
     }
 
-    /// One request of a flight is over; gives the flight's place when it was the last.
-    pub(crate) fn land(&mut self, flight: usize) -> Option<usize> {
-        let entry = &mut self.flights[flight];
-        entry.parts -= 1;
-        (entry.parts == 0).then_some(flight)
+    pub(crate) fn end_queues(&mut self, queues: Range<usize>) {
+        for queue in &mut self.queues[queues] {
+            let nic = &mut self.nics[queue.nic];
+            nic.outstanding -= queue.reports;
+            nic.queues.remove(&queue.number);
+            queue.end();
+        }
     }
 
     /// Frees what a flight held, and gives back its token.
-    pub(crate) fn free(&mut self, flight: usize) -> Option<Token> {
-        let entry = &mut self.flights[flight];
-        if let Some((nic, slot)) = entry.bounce.take() {
+    pub(crate) fn free(&mut self, place: usize) -> Option<Token> {
+        let flight = &mut self.flights[place];
+        if let Some((nic, slot, _)) = flight.bounce.take() {
             self.nics[nic].bounce.give_back(slot);
         }
         let regions = self.regions.get_mut();
-        entry.reads.drain(..).for_each(|region| regions.count_reader(region, false));
-        self.free_flights.push(flight);
-        entry.token.take()
+        flight.spans.drain(..).for_each(|span| regions.count_reader(span.region.0, false));
+        let unused = flight.into.take().and_then(|into| self.remotes.let_go(into));
+        if let Some(side) = unused {
+            self.side.forget(side);
+        }
+        self.free_flights.push(place);
+        self.flights[place].token.take()
+    }
+
+    /// Makes host memory known to the side channel, where puts may go over that.
+    ///
+    /// # Safety
+    /// As [`Transport::register`].
+    unsafe fn register_aside(&mut self, region: Region, memory: Memory) {
+        if self.falls_back {
+            // SAFETY: the caller's promise.
+            let side = unsafe { self.side.register(memory) }.ok();
+            self.regions.get_mut().set_side(region.0, side);
+        }
     }
 
     /// Waits until all that was posted has arrived, at most until the deadline: whoever drops a transport has posted its
@@ -266,10 +284,15 @@ impl Rdma {
     fn linger(&mut self) {
         let deadline = Instant::now() + LINGER;
         let mut events = Vec::new();
-        while self.queues.iter().any(Queue::is_busy) && Instant::now() < deadline {
+        let is_held = |link: &Link| matches!(link, Link::There(pair) if pair.is_held());
+        while (self.queues.iter().any(Queue::is_busy)
+            || self.links.iter().any(is_held)
+            || !self.farewells.is_empty())
+            && Instant::now() < deadline
+        {
             self.post_markers();
-            self.reap(&mut events);
-            self.listen(&mut events);
+            self.look = true;
+            self.poll(&mut events);
             std::thread::yield_now();
         }
     }
@@ -304,12 +327,18 @@ impl Transport for Rdma {
     }
 
     fn alloc(&mut self, len: usize) -> dure_transport::Result<(Region, Memory)> {
-        Ok(self.regions.get_mut().alloc(len)?)
+        let (region, memory) = self.regions.get_mut().alloc(len)?;
+        // SAFETY: the memory is this transport's, which releases both regions together.
+        unsafe { self.register_aside(region, memory) };
+        Ok((region, memory))
     }
 
     unsafe fn register(&mut self, memory: Memory) -> dure_transport::Result<Region> {
         let Space::Device(_) = memory.space else {
-            return Ok(self.regions.get_mut().host(memory));
+            let region = self.regions.get_mut().host(memory);
+            // SAFETY: the caller's promise, until `release` ends both regions.
+            unsafe { self.register_aside(region, memory) };
+            return Ok(region);
         };
         let device = self.devices.iter().find(|device| device.space() == memory.space);
         let refused = dure_transport::Error::Unsupported {
@@ -330,12 +359,21 @@ impl Transport for Rdma {
         if self.regions.get_mut().own(region.0).readers > 0 {
             self.give_up_readers(region);
         }
+        if let Some(side) = self.regions.get_mut().own(region.0).side {
+            self.side.release(side);
+        }
         self.regions.get_mut().release(region);
     }
 
-    fn key(&self, region: Region, _: Peer) -> Option<Card> {
-        match self.regions.borrow_mut().key(region) {
-            Ok(key) => Some(key.encode()),
+    fn key(&self, region: Region, to: Peer) -> Option<Card> {
+        let key = self.regions.borrow_mut().key(region);
+        match key {
+            Ok(mut key) => {
+                let side = self.regions.borrow().own(region.0).side;
+                let side = side.and_then(|side| self.side.key(side, to));
+                key.side = side.unwrap_or_default();
+                Some(key.encode())
+            }
             Err(error) => {
                 let cause = std::error::Error::source(&error);
                 tracing::warn!(target: "dure::net", %error, cause, "memory is staged");
@@ -348,11 +386,15 @@ impl Transport for Rdma {
         let ports =
             self.pair(of).map(|pair| pair.there.len()).ok_or(dure_transport::Error::Closed)?;
         let key = Key::decode(key, ports)?;
-        Ok(self.remotes.add(Remote { of, key }))
+        let has_side = self.falls_back && !key.side.0.is_empty();
+        let side = if has_side { Some(self.side.import(of, &key.side)?) } else { None };
+        Ok(self.remotes.add(of, key, side))
     }
 
     fn forget(&mut self, region: RemoteRegion) {
-        self.remotes.forget(region);
+        if let Some(side) = self.remotes.forget(region) {
+            self.side.forget(side);
+        }
     }
 
     fn window(&self, _: RemoteRegion) -> Option<Memory> {
@@ -368,13 +410,14 @@ impl Transport for Rdma {
     }
 
     fn counter(&mut self, from: Peer) -> dure_transport::Result<Signal> {
-        let number = u32::try_from(self.counters.len()).ok().filter(|number| *number < SIGNALS);
-        let number = number.ok_or_else(|| dure_transport::Error::Exhausted {
-            transport: NAME,
-            what: "another counter".to_owned(),
-        })?;
-        self.counters.push(Counter { from, value: 0 });
-        Ok(Signal(number))
+        let signal = self.side.counter(from)?;
+        if signal.0 >= SIGNALS {
+            let what = "another counter".to_owned();
+            return Err(dure_transport::Error::Exhausted { transport: NAME, what });
+        }
+        self.counters.resize_with(index(signal.0) + 1, || None);
+        self.counters[index(signal.0)] = Some(Counter { from, value: 0 });
+        Ok(signal)
     }
 
     fn put(&mut self, put: &Put<'_>) -> std::result::Result<Posted, Full> {
@@ -385,14 +428,20 @@ impl Transport for Rdma {
         events.append(&mut self.told);
         self.reap(events);
         self.polls = self.polls.wrapping_add(1);
-        if self.look || self.polls.is_multiple_of(POLLS_PER_LOOK) {
-            self.look = self.is_joining();
-            self.listen(events);
+        let looks = std::mem::take(&mut self.look) || self.polls.is_multiple_of(POLLS_PER_LOOK);
+        if looks {
+            self.hear_devices(events);
+        }
+        if looks || self.needs_side {
+            self.hear_side(events);
+            self.needs_side = self.needs_side();
         }
     }
 
     fn arrived(&self, signal: Signal) -> u64 {
-        self.counters[index(signal.0)].value
+        let counter = self.counters[index(signal.0)].as_ref();
+        let value = counter.map_or(0, |counter| counter.value);
+        if self.detoured { value + self.side.arrived(signal) } else { value }
     }
 
     fn acquire(&mut self, _: Span) {}

@@ -35,6 +35,7 @@ fn end(me: u32, flows: u16) -> Box<dyn Transport> {
         patience: Patience::default(),
         kept_bytes: 0,
         devices: Vec::new(),
+        falls_back: false,
     })
     .unwrap()
 }
@@ -71,6 +72,7 @@ fn where_there_is_no_device_it_says_why() {
         patience: Patience::default(),
         kept_bytes: 0,
         devices: Vec::new(),
+        falls_back: false,
     };
     let error = open(options).map(|_| ()).unwrap_err();
     assert!(error.to_string().starts_with("no RDMA: "), "{error}");

@@ -319,7 +319,8 @@ extern "C" fn dureCommGetAsyncError(comm: CommPtr, async_error: Out<c_int>) -> c
             let place = async_error.place("asyncError")?;
             place.set(match comm.health() {
                 None => code::IN_PROGRESS,
-                Some(Ok(())) => code::SUCCESS,
+                Some(Ok(health)) if health.is_degraded() => code::DEGRADED,
+                Some(Ok(_)) => code::SUCCESS,
                 Some(Err(error)) => code::of(error.kind),
             });
             Ok(())

@@ -14,6 +14,8 @@ pub(crate) struct Report {
     pub(crate) elapsed: Duration,
     /// Wrong elements; none if nothing was checked.
     pub(crate) wrong: u64,
+    /// Wires that have failed and are not back, a sentence for each peer.
+    pub(crate) degraded: Vec<String>,
     /// Nanoseconds of each call.
     pub(crate) histogram: Histogram<u64>,
 }
@@ -104,17 +106,23 @@ impl Report {
     fn encode(&self) -> Vec<u8> {
         let elapsed = u64::try_from(self.elapsed.as_nanos())
             .expect("a run is shorter than five hundred years");
-        let mut bytes = [elapsed.to_le_bytes(), self.wrong.to_le_bytes()].concat();
+        let degraded = self.degraded.join("\n");
+        let numbers = [elapsed, self.wrong, degraded.len() as u64].map(u64::to_le_bytes);
+        let mut bytes = [&numbers.concat(), degraded.as_bytes()].concat();
         V2Serializer::new().serialize(&self.histogram, &mut bytes).expect("vectors take all bytes");
         bytes
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
         let (elapsed, rest) = bytes.split_first_chunk()?;
-        let (wrong, mut rest) = rest.split_first_chunk()?;
+        let (wrong, rest) = rest.split_first_chunk()?;
+        let (len, rest) = rest.split_first_chunk()?;
+        let len = usize::try_from(u64::from_le_bytes(*len)).ok()?;
+        let (degraded, mut rest) = rest.split_at_checked(len)?;
+        let degraded = std::str::from_utf8(degraded).ok()?.lines().map(str::to_owned).collect();
         let histogram = Deserializer::new().deserialize(&mut rest).ok()?;
         let (elapsed, wrong) = (u64::from_le_bytes(*elapsed), u64::from_le_bytes(*wrong));
-        Some(Self { elapsed: Duration::from_nanos(elapsed), wrong, histogram })
+        Some(Self { elapsed: Duration::from_nanos(elapsed), wrong, degraded, histogram })
     }
 }
 
@@ -127,14 +135,15 @@ mod tests {
         for time in times {
             histogram.saturating_record(*time);
         }
-        Report { elapsed: Duration::from_nanos(times.iter().sum()), wrong: 3, histogram }
+        let degraded = vec!["to rank 1".to_owned(), "to rank 4".to_owned()];
+        Report { elapsed: Duration::from_nanos(times.iter().sum()), wrong: 3, degraded, histogram }
     }
 
     #[test]
     fn reports_survive_the_wire() {
         let sent = report(&[1_000, 2_000, 900_000]);
         let got = Report::decode(&sent.encode()).unwrap();
-        assert_eq!((got.elapsed, got.wrong), (sent.elapsed, 3));
+        assert_eq!((got.elapsed, got.wrong, got.degraded), (sent.elapsed, 3, sent.degraded));
         assert_eq!(Percentiles::of(&got.histogram), Percentiles::of(&sent.histogram));
         assert!(Report::decode(&[0; 20]).is_none() && Report::decode(&[]).is_none());
     }

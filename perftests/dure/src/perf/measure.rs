@@ -55,6 +55,8 @@ pub(crate) struct Figures {
     pub(crate) all: Percentiles,
     /// Of the calls of each rank.
     pub(crate) by_rank: Vec<Percentiles>,
+    /// Of each rank, wires that have failed and are not back: a sentence for each peer.
+    pub(crate) degraded: Vec<Vec<String>>,
 }
 
 /// MPI's times over Dure's: above 1 where Dure is faster.
@@ -199,7 +201,9 @@ impl<'c> Bench<'c> {
     fn measure(&mut self, requests: Vec<Request>) -> dure::Result<Report> {
         let Self { comm, warmups, iterations, .. } = *self;
         let calls = Calls::new(comm, requests, &mut self.arenas);
-        timed(warmups, iterations, || comm.barrier(), || calls.make())
+        let mut report = timed(warmups, iterations, || comm.barrier(), || calls.make())?;
+        report.degraded = comm.health()?.detours.iter().map(ToString::to_string).collect();
+        Ok(report)
     }
 
     /// None where MPI was not asked for, or has no such call.
@@ -306,7 +310,7 @@ fn timed(
         histogram.saturating_record(nanos);
         last = stamp;
     }
-    Ok(Report { elapsed: last - begin, wrong: 0, histogram })
+    Ok(Report { elapsed: last - begin, wrong: 0, degraded: Vec::new(), histogram })
 }
 
 /// Bytes of the whole vector.
@@ -339,6 +343,7 @@ impl Figures {
             wrong: checked.then(|| reports.iter().map(|report| report.wrong).sum()),
             all: Percentiles::of(&latency::merged(reports)),
             by_rank: reports.iter().map(|report| Percentiles::of(&report.histogram)).collect(),
+            degraded: reports.iter().map(|report| report.degraded.clone()).collect(),
         }
     }
 }
@@ -384,6 +389,7 @@ mod tests {
         let report = |millis, wrong| Report {
             elapsed: Duration::from_millis(millis),
             wrong,
+            degraded: Vec::new(),
             histogram: latency::histogram(),
         };
         let figures = Figures::new(&[report(9, 2), report(11, 0)], 10, 1_000_000, 1.5, true);

@@ -123,6 +123,7 @@ fn measure(comm: &Communicator, setup: &Setup<'_>, mpi: Option<&Mpi>) -> Result<
         if let (Some(row), Some(screen)) = (row, &mut screen) {
             measured.totals.add(&row);
             screen.print(&table::row(&row, mpi.is_some()))?;
+            screen.print(&table::degraded(&row))?;
             screen.bar.inc(1);
             measured.rows.push(row);
         }

@@ -122,6 +122,8 @@ struct Result {
     mpi: Option<MpiResult>,
     /// Percentiles of each rank, out of place.
     ranks: Vec<RankTimes>,
+    /// Whether wires had failed and were not back when the row ended, on any rank.
+    degraded: bool,
 }
 
 /// Microseconds and GB/s; null where the measurement makes no sense, and where nothing was checked.
@@ -150,6 +152,9 @@ struct MpiResult {
 #[derive(Debug, Serialize)]
 struct RankTimes {
     rank: u32,
+    /// A sentence for each peer to whom wires have failed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    degraded: Vec<String>,
     #[serde(flatten)]
     percentiles: Percentiles,
 }
@@ -238,7 +243,10 @@ impl Settings {
 impl Result {
     fn new(row: &Row, transport: &str, with_mpi: bool) -> Self {
         let Percentiles { p50, p90, p99, p999, .. } = row.out_of_place.all;
-        let by_rank = (0..).zip(&row.out_of_place.by_rank);
+        let Figures { by_rank, degraded, .. } = &row.out_of_place;
+        let times = |(rank, (percentiles, degraded)): (u32, (&Percentiles, &Vec<String>))| {
+            RankTimes { rank, degraded: degraded.clone(), percentiles: *percentiles }
+        };
         Self {
             size: row.size,
             count: row.count,
@@ -255,9 +263,8 @@ impl Result {
             transport: transport.to_owned(),
             lanes: row.lanes,
             mpi: with_mpi.then(|| MpiResult::new(row)),
-            ranks: by_rank
-                .map(|(rank, percentiles)| RankTimes { rank, percentiles: *percentiles })
-                .collect(),
+            ranks: (0..).zip(by_rank.iter().zip(degraded)).map(times).collect(),
+            degraded: degraded.iter().any(|peers| !peers.is_empty()),
         }
     }
 }
@@ -303,6 +310,7 @@ mod tests {
             wrong: Some(0),
             all,
             by_rank: vec![all; 2],
+            degraded: vec![Vec::new(), vec!["to rank 0".to_owned()]],
         };
         let case = Case {
             test: Test::Reduce,
@@ -343,6 +351,9 @@ mod tests {
             (&json["algorithm"], &json["transport"], &json["lanes"]),
             (&"binomial".into(), &"pool".into(), &2.into())
         );
+        assert_eq!(json["degraded"], true);
+        assert_eq!(json["ranks"][1]["degraded"][0], "to rank 0");
+        assert!(json["ranks"][0].get("degraded").is_none());
         assert_eq!((&json["ranks"][1]["rank"], &json["ranks"][1]["p99"]), (&1.into(), &4.0.into()));
     }
 

@@ -120,6 +120,15 @@ fn number(value: f64, width: usize) -> String {
     fits(2).or_else(|| fits(1)).unwrap_or_else(|| format!("{value:width$.0}"))
 }
 
+/// Wires that have failed: a line for each rank and peer.
+pub(crate) fn degraded(row: &Row) -> String {
+    let ranks = (0_u32..).zip(&row.out_of_place.degraded);
+    let lines = ranks.flat_map(|(rank, peers)| {
+        peers.iter().map(move |peer| format!("# rank {rank} is {peer}\n"))
+    });
+    lines.collect()
+}
+
 /// The lines after the rows.
 pub(crate) fn footer(args: &Args, totals: &Totals) -> String {
     let verdict = if totals.wrong == 0 { "OK" } else { "FAILED" };
@@ -145,7 +154,15 @@ mod tests {
 
     fn figures(wrong: Option<u64>) -> Figures {
         let (all, by_rank) = (Percentiles::default(), vec![Percentiles::default()]);
-        Figures { time: 12.345, alg_bw: 1.5, bus_bw: 1234.5, wrong, all, by_rank }
+        Figures {
+            time: 12.345,
+            alg_bw: 1.5,
+            bus_bw: 1234.5,
+            wrong,
+            all,
+            by_rank,
+            degraded: Vec::new(),
+        }
     }
 
     fn sample() -> Row {

@@ -137,6 +137,7 @@ impl Duo {
                     assert_eq!(who, peer(1 - side), "the peer that is lost at side {side}");
                     assert!(told.lost.replace(error).is_none(), "side {side} loses its peer once");
                 }
+                Event::Rerouted { route, .. } => panic!("side {side} loses no wire: {route}"),
             }
         }
     }

@@ -1,0 +1,484 @@
+//! Rails that fail, and that come back.
+//!
+//! When a queue pair, a port or a device fails, both sides of the pair stop: they fail and end all queue pairs between them,
+//! so that nothing can arrive late, and *state* over the side channel which rails they can use, how many messages have
+//! counted on each flow, and new queue pairs. A rail is used when both sides can use it. What has not counted is sent again
+//! over what is left; over the side channel when nothing is. The same happens when a rail is back.
+//!
+//! ```text
+//!    here                                        peer
+//!    a rail fails: stop, drain, count
+//!    statement n  ------------------------------>  stop, drain, count
+//!                 <------------------------------  statement n
+//!    connect, restart the order                    connect, restart the order
+//!    ready n      ------------------------------>
+//!                 <------------------------------  ready n
+//!    send again what has not counted               send again what has not counted
+//! ```
+//!
+//! A port that is down says when it is up again. A rail that failed while its ports were up is *suspect*: it is
+//! tried with an empty write now and then, and used again when one passes.
+
+use std::time::{Duration, Instant};
+
+use dure_transport::{Event, Peer, Posted, Route};
+
+use crate::NAME;
+use crate::card::{PORTS, QueueNumbers, Statement};
+use crate::error::Error;
+use crate::join::{InUse, Link, Note, Pair, Stage};
+use crate::mailbox::{Letter, note};
+use crate::region::index;
+use crate::transport::Rdma;
+
+/// How often a suspect rail is tried.
+const PROBE_EVERY: Duration = Duration::from_secs(3);
+/// A completion queue is empty after so many looks at it: it holds no more than they take.
+const DRAINS: usize = 64;
+
+/// What a pair knows of its rails, and the change that is under way. Rails are bits, by their place.
+#[derive(Debug)]
+pub(crate) struct Change {
+    /// Rails on which requests failed, and none has passed since.
+    suspects: u8,
+    /// Rails that this side has said last that it can use.
+    told: u8,
+    /// Rails that the peer has.
+    theirs: u8,
+    /// Changes that have begun.
+    number: u32,
+    /// Why there is one, or was the last.
+    why: String,
+    under_way: Option<UnderWay>,
+    probes: [Option<Probe>; PORTS],
+}
+
+#[derive(Debug)]
+struct UnderWay {
+    began: Instant,
+    /// The peer's statement has come, and this side is ready.
+    heard: bool,
+    /// The side channel has taken what this side has to say.
+    said: bool,
+}
+
+/// A suspect rail that is tried.
+#[derive(Clone, Copy, Debug)]
+struct Probe {
+    due: Instant,
+    theirs: QueueNumbers,
+}
+
+impl Change {
+    /// All of so many rails work.
+    pub(crate) fn new(rails: usize) -> Self {
+        let all = u8::try_from((1_u32 << rails) - 1).expect("at most as many rails as ports");
+        Self {
+            suspects: 0,
+            told: all,
+            theirs: all,
+            number: 0,
+            why: String::new(),
+            under_way: None,
+            probes: [None; PORTS],
+        }
+    }
+
+    /// Rails that both sides can use.
+    pub(crate) fn usable(&self) -> u8 {
+        self.told & self.theirs
+    }
+
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.under_way.is_some()
+    }
+}
+
+impl Pair {
+    fn bits(&self, mut is: impl FnMut(usize) -> bool) -> u8 {
+        (0..self.rails.len()).filter(|rail| is(*rail)).fold(0, |bits, rail| bits | 1 << rail)
+    }
+}
+
+impl Rdma {
+    /// Rails whose port is there.
+    fn present(&self, pair: &Pair) -> u8 {
+        pair.bits(|rail| self.nics[pair.rails[rail].here].is_usable())
+    }
+
+    /// Whether a pair can do without the rails that do not work now.
+    fn can_change(&self, pair: &Pair) -> bool {
+        let usable = self.present(pair) & !pair.change.suspects;
+        self.falls_back || usable & pair.change.theirs != 0
+    }
+
+    /// Requests on a rail failed.
+    pub(crate) fn rail_failed(
+        &mut self,
+        peer: Peer,
+        rail: usize,
+        error: Error,
+        events: &mut Vec<Event>,
+    ) {
+        let Some(pair) = self.pair_mut(peer) else { return };
+        pair.change.suspects |= 1 << rail;
+        pair.change.why = error.chain();
+        let Some(pair) = self.pair(peer) else { return };
+        if pair.stage == Stage::Up && self.can_change(pair) {
+            self.look = true;
+        } else {
+            self.give_up(peer, error.into(), Note::GivenUp, events);
+        }
+    }
+
+    /// A device does not work any more.
+    pub(crate) fn lose_nic(&mut self, nic: usize, error: &Error, events: &mut Vec<Event>) {
+        if std::mem::replace(&mut self.nics[nic].is_dead, true) {
+            return;
+        }
+        let device = self.nics[nic].card.device.clone();
+        tracing::warn!(target: "dure::net", %error, device, "a device failed");
+        for peer in self.peers_over(nic, &format!("{device} failed: {error}")) {
+            let can_change = self.pair(peer).is_some_and(|pair| self.can_change(pair));
+            if !can_change {
+                let event = "a failed device";
+                let error = Error::Event { event, wire: device.clone() };
+                self.give_up(peer, error.into(), Note::GivenUp, events);
+            }
+        }
+    }
+
+    /// A port of a device has come up or gone down.
+    pub(crate) fn hear_port(&mut self, nic: usize, number: usize) {
+        let context = std::sync::Arc::clone(&self.nics[nic].context);
+        for at in (0..self.nics.len())
+            .filter(|at| self.nics[*at].is_port(&context, number))
+            .collect::<Vec<_>>()
+        {
+            let nic = &mut self.nics[at];
+            let is_up = nic.is_active();
+            if std::mem::replace(&mut nic.is_up, is_up) == is_up {
+                continue;
+            }
+            let state = if is_up { "up again" } else { "down" };
+            let why = format!("{} port {} is {state}", nic.card.device, nic.card.number);
+            for peer in self.peers_over(at, &why) {
+                let Some(pair) = self.pair_mut(peer).filter(|_| is_up) else { continue };
+                let back = pair.bits(|rail| pair.rails[rail].here == at);
+                pair.change.suspects &= !back;
+            }
+        }
+    }
+
+    /// The peers to whom a rail goes over a port, who are told why that changes.
+    fn peers_over(&mut self, nic: usize, why: &str) -> Vec<Peer> {
+        self.look = true;
+        let mut peers = Vec::new();
+        for (rank, link) in (0..).zip(&mut self.links) {
+            let Link::There(pair) = link else { continue };
+            if pair.rails.iter().any(|rail| rail.here == nic) {
+                why.clone_into(&mut pair.change.why);
+                peers.push(Peer(rank));
+            }
+        }
+        peers
+    }
+
+    /// Begins what has to begin, and moves on what has begun.
+    pub(crate) fn drive_change(&mut self, peer: Peer, events: &mut Vec<Event>) {
+        while self.step(peer, events) {}
+        if self.pair(peer).is_some_and(|pair| !pair.change.is_under_way()) {
+            self.probe(peer);
+            self.send_again(peer, events);
+        }
+    }
+
+    /// One step of a change; false when there is none to take.
+    fn step(&mut self, peer: Peer, events: &mut Vec<Event>) -> bool {
+        let Some(pair) = self.pair(peer).filter(|pair| pair.stage == Stage::Up) else {
+            return false;
+        };
+        let (change, notes) = (&pair.change, pair.ours);
+        let stated = self.side.arrived(notes.stated);
+        let number = u64::from(change.number);
+        let Some(under_way) = &change.under_way else {
+            let usable = self.present(pair) & !change.suspects;
+            let wanted = usable != change.told && self.can_change(pair);
+            if wanted || stated > number {
+                self.begin_change(peer, events);
+            }
+            return wanted || stated > number;
+        };
+        if !under_way.said {
+            return self.say(peer);
+        }
+        if !under_way.heard {
+            let heard = stated >= number;
+            if heard {
+                self.hear_statement(peer, events);
+            }
+            return heard;
+        }
+        if self.side.arrived(notes.ready) >= number {
+            self.end_change(peer, events);
+            return true;
+        }
+        // What was agreed upon has failed at the peer already.
+        if stated > number {
+            self.begin_change(peer, events);
+        }
+        stated > number
+    }
+
+    /// Says to the peer what it has to know next; false when the side channel is full.
+    fn say(&mut self, peer: Peer) -> bool {
+        let Some(Link::There(pair)) = self.links.get_mut(index(peer.0)) else { return false };
+        let (Some(notes), Some(under_way)) = (pair.theirs, &mut pair.change.under_way) else {
+            return false;
+        };
+        let side = &mut *self.side;
+        under_way.said = if under_way.heard {
+            side.put(&note(peer, notes.ready)).is_ok()
+        } else {
+            pair.mailbox.send(side, peer, Letter::Statement(pair.change.number), notes.stated)
+        };
+        under_way.said
+    }
+
+    /// Stops all traffic with a peer, and lays ready what to state.
+    fn begin_change(&mut self, peer: Peer, events: &mut Vec<Event>) {
+        let Some(pair) = self.pair_mut(peer) else { return };
+        let began = pair.change.under_way.as_ref().map_or_else(Instant::now, |old| old.began);
+        pair.change.under_way = Some(UnderWay { began, heard: false, said: false });
+        pair.change.number += 1;
+        pair.change.probes = [None; PORTS];
+        let (queues, rails) = (pair.queues.clone(), pair.rails.clone());
+        self.queues[queues.clone()].iter().for_each(crate::queue::Queue::stop);
+        // What has arrived is all that will.
+        for _ in 0..DRAINS {
+            if !self.reap(events) {
+                break;
+            }
+        }
+        self.end_queues(queues);
+        self.stop_lanes(peer);
+        match self.make_queues(peer, &rails) {
+            Ok(queues) => self.lay_statement(peer, queues),
+            Err(error) => self.give_up(peer, error.into(), Note::GivenUp, events),
+        }
+    }
+
+    /// Keeps what has not arrived for later. The bounce buffers get their slots back.
+    fn stop_lanes(&mut self, peer: Peer) {
+        let Some(Link::There(pair)) = self.links.get_mut(index(peer.0)) else { return };
+        for lane in &mut pair.lanes {
+            lane.stop();
+            for place in lane.flights() {
+                let flight = &mut self.flights[place];
+                if let Some((nic, slot, len)) = flight.bounce.take() {
+                    let bounce = &mut self.nics[nic].bounce;
+                    // SAFETY: the slot is this flight's, and the queue pair that read it has ended.
+                    let bytes = unsafe { crate::memory::read(bounce.memory(slot).part(0, len)) };
+                    flight.copied.extend(bytes);
+                    bounce.give_back(slot);
+                }
+            }
+        }
+    }
+
+    fn lay_statement(&mut self, peer: Peer, queues: std::ops::Range<usize>) {
+        let Some(pair) = self.pair(peer) else { return };
+        let present = self.present(pair);
+        let usable = present & !pair.change.suspects;
+        let numbers = self.numbers(queues.clone());
+        let Some(pair) = self.pair_mut(peer) else { return };
+        let statement = Statement {
+            usable,
+            present,
+            counted: pair.lanes.iter().map(|lane| lane.order.counted()).collect(),
+            why: pair.change.why.clone(),
+            queues: numbers,
+        };
+        pair.queues = queues;
+        pair.change.told = usable;
+        pair.mailbox.write(Letter::Statement(pair.change.number), &statement.encode());
+    }
+
+    /// Both sides have stated: the rails are known, and what has not arrived.
+    fn hear_statement(&mut self, peer: Peer, events: &mut Vec<Event>) {
+        let Some(number) = self.pair(peer).map(|pair| pair.change.number) else { return };
+        let letter = self.letter(peer, Letter::Statement(number)).unwrap_or_default();
+        let sound = |statement: &Statement, pair: &Pair| {
+            statement.counted.len() == pair.lanes.len()
+                && statement.queues.len() == pair.queues.len()
+        };
+        let statement = Statement::decode(&letter).ok();
+        let statement =
+            statement.filter(|said| self.pair(peer).is_some_and(|pair| sound(said, pair)));
+        let Some(statement) = statement else {
+            let what = "a statement that makes no sense";
+            let error = dure_transport::Error::Protocol { what };
+            return self.give_up(peer, error, Note::GivenUp, events);
+        };
+        self.forget_arrived(peer, &statement.counted, events);
+        let Some(Link::There(pair)) = self.links.get_mut(index(peer.0)) else { return };
+        let change = &mut pair.change;
+        change.theirs = statement.usable;
+        if change.why.is_empty()
+            || change.told != 0 && statement.usable & change.told != change.told
+        {
+            change.why = format!("rank {} says: {}", peer.0, statement.why);
+        }
+        let bits = change.usable();
+        if bits == 0 && !self.falls_back {
+            let why = change.why.clone();
+            return self.give_up(peer, Error::NoWay { why }.into(), Note::GivenUp, events);
+        }
+        if let Some(under_way) = &mut change.under_way {
+            (under_way.heard, under_way.said) = (true, false);
+        }
+        pair.in_use = InUse::new(&pair.rails, bits);
+        for (flow, lane) in (0..).zip(&mut pair.lanes) {
+            lane.restart(pair.in_use.order(flow), &mut self.flights);
+        }
+        self.detoured |= bits == 0;
+        self.connect_rails(peer, bits, &statement);
+    }
+
+    /// What the peer has counted need not be kept.
+    fn forget_arrived(&mut self, peer: Peer, counted: &[u64], events: &mut Vec<Event>) {
+        let Some(Link::There(pair)) = self.links.get_mut(index(peer.0)) else { return };
+        let lanes = pair.lanes.iter_mut().zip(counted);
+        let arrived: Vec<_> =
+            lanes.flat_map(|(lane, counted)| lane.arrived(*counted, &self.flights)).collect();
+        for place in arrived {
+            events.extend(self.free(place).map(Event::Sent));
+        }
+    }
+
+    /// Connects the rails that are used from here on, and one queue pair of each suspect one.
+    fn connect_rails(&mut self, peer: Peer, bits: u8, statement: &Statement) {
+        let Some(pair) = self.pair(peer) else { return };
+        let (rails, queues) = (pair.rails.len(), pair.queues.clone());
+        let tried = self.present(pair) & statement.present & !bits;
+        let mine = pair.change.suspects;
+        let due = Instant::now() + PROBE_EVERY;
+        for (place, (at, theirs)) in queues.zip(&statement.queues).enumerate() {
+            let (flow, rail) = (place / rails, place % rails);
+            let is_used = bits & 1 << rail != 0;
+            if !is_used && (flow > 0 || tried & 1 << rail == 0) {
+                continue;
+            }
+            let connected = self.connect_queue(peer, at, *theirs, false);
+            let Some(pair) = self.pair_mut(peer) else { return };
+            match connected {
+                Ok(()) if !is_used && mine & 1 << rail != 0 => {
+                    pair.change.probes[rail] = Some(Probe { due, theirs: *theirs });
+                }
+                Ok(()) => {}
+                Err(error) => {
+                    tracing::warn!(target: "dure::net", error = error.chain(), "a rail is not used");
+                    pair.change.suspects |= 1 << rail;
+                    pair.change.why = error.chain();
+                }
+            }
+        }
+        let in_use = self.pair(peer).map(|pair| (pair.in_use, pair.queues.clone()));
+        if let Some((in_use, queues)) = in_use {
+            self.take_turns(in_use, queues);
+        }
+    }
+
+    /// Both sides are ready.
+    fn end_change(&mut self, peer: Peer, events: &mut Vec<Event>) {
+        let over = self.side.name();
+        let Some(pair) = self.pair_mut(peer) else { return };
+        let Some(under_way) = pair.change.under_way.take() else { return };
+        let route = Route {
+            over: if pair.in_use.count() == 0 { over } else { NAME },
+            rails: pair.in_use.count(),
+            rails_at_first: pair.rails.len(),
+            why: std::mem::take(&mut pair.change.why),
+            pause: under_way.began.elapsed(),
+        };
+        if route.is_degraded() {
+            tracing::warn!(target: "dure::net", peer = peer.0, "degraded: {route}");
+        } else {
+            tracing::info!(target: "dure::net", peer = peer.0, "restored: {route}");
+        }
+        events.push(Event::Rerouted { peer, route });
+    }
+
+    /// Sends what has not arrived over the rails of now, as far as there is room.
+    fn send_again(&mut self, peer: Peer, events: &mut Vec<Event>) {
+        for flow in 0..usize::from(self.flows) {
+            loop {
+                let Some(pair) = self.pair_mut(peer) else { return };
+                let Some(place) = pair.lanes[flow].again.pop_front() else { break };
+                let mut flight = std::mem::take(&mut self.flights[place]);
+                let sent = self.send(&flight.put());
+                if sent == Ok(Posted::Done) && self.pair(peer).is_some() {
+                    events.extend(flight.token.map(Event::Sent));
+                }
+                if sent.is_ok() {
+                    // It has another flight now.
+                    flight.token = None;
+                }
+                self.flights[place] = flight;
+                match self.pair_mut(peer).filter(|_| sent.is_err()) {
+                    Some(pair) => {
+                        pair.lanes[flow].again.push_front(place);
+                        break;
+                    }
+                    None => _ = self.free(place),
+                }
+            }
+        }
+    }
+
+    /// Tries suspect rails.
+    fn probe(&mut self, peer: Peer) {
+        let Some(pair) = self.pair(peer) else { return };
+        if pair.change.probes.iter().all(Option::is_none) {
+            return;
+        }
+        let now = Instant::now();
+        for rail in 0..pair.rails.len() {
+            let Some(pair) = self.pair_mut(peer) else { return };
+            let at = pair.queue(0, rail);
+            if let Some(probe) = pair.change.probes[rail].as_mut().filter(|probe| now >= probe.due)
+            {
+                probe.due = now + PROBE_EVERY;
+                if self.queues[at].is_idle() {
+                    self.post_marker(at);
+                }
+            }
+        }
+    }
+
+    /// The place of a queue pair that only tries whether its rail works.
+    pub(crate) fn probed(&self, at: usize) -> Option<(Peer, usize)> {
+        let (peer, rail) = (Peer(self.queues[at].peer), self.queues[at].rail);
+        let probed = self.pair(peer).is_some_and(|pair| pair.change.probes[rail].is_some());
+        probed.then_some((peer, rail))
+    }
+
+    /// A suspect rail works, or does not.
+    pub(crate) fn probe_ended(&mut self, at: usize, (peer, rail): (Peer, usize), passed: bool) {
+        let what = self.queues[at].wire.as_ref().map_or_else(String::new, ToString::to_string);
+        let Some(pair) = self.pair_mut(peer) else { return };
+        let Some(probe) = pair.change.probes[rail] else { return };
+        if passed {
+            pair.change.probes[rail] = None;
+            pair.change.suspects &= !(1 << rail);
+            pair.change.why = format!("puts pass again on {what}");
+            self.look = true;
+            return;
+        }
+        let nic = self.queues[at].nic;
+        self.nics[nic].outstanding -= self.queues[at].reports;
+        if let Err(error) = self.connect_queue(peer, at, probe.theirs, true) {
+            tracing::debug!(target: "dure::net", error = error.chain(), "a rail cannot be tried");
+        }
+    }
+}
