@@ -1,8 +1,9 @@
 //! Where this process runs, and at which addresses others should try to reach it.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
@@ -24,6 +25,18 @@ struct Candidate {
     up: bool,
     /// Whether a device of the machine is behind it.
     physical: bool,
+    /// Whether an RDMA device sends over it.
+    rail: bool,
+}
+
+/// What addresses are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// What ranks tell one another beside the data: it goes over other wires where there are some, so that it gets through
+    /// when a rail of RDMA fails.
+    Control,
+    /// Data over TCP, for which the wires of RDMA devices are as good as any.
+    Data,
 }
 
 /// How likely an address is to be reachable from another host.
@@ -53,11 +66,12 @@ impl Candidate {
 }
 
 /// Addresses of this host, most likely reachable first: up, not of a bridge to containers, with a device behind them;
-/// loopback last.
+/// loopback last. Among equals, the purpose decides.
 ///
 /// # Errors
 /// `System` when the interfaces cannot be listed, `InvalidArgument` when `DURE_IFNAME` leaves none.
-pub(crate) fn addresses(filter: Option<&Interfaces>) -> Result<Vec<IpAddr>> {
+pub(crate) fn addresses(filter: Option<&Interfaces>, purpose: Purpose) -> Result<Vec<IpAddr>> {
+    let rails = rails();
     let all = getifaddrs().map_err(|source| Error::system("getifaddrs").because(source))?;
     let candidates = all.filter_map(|entry| {
         let storage = entry.address?;
@@ -70,13 +84,33 @@ pub(crate) fn addresses(filter: Option<&Interfaces>) -> Result<Vec<IpAddr>> {
                 .join(&entry.interface_name)
                 .join("device")
                 .exists(),
+            rail: rails.contains(&entry.interface_name),
             interface: entry.interface_name,
         })
     });
-    order(candidates.collect(), filter)
+    order(candidates.collect(), filter, purpose)
 }
 
-fn order(mut candidates: Vec<Candidate>, filter: Option<&Interfaces>) -> Result<Vec<IpAddr>> {
+/// Interfaces over which RDMA devices send: each entry of a device's table of GIDs names one
+/// (Documentation/ABI/stable/sysfs-class-infiniband, `gid_attrs/ndevs`).
+fn rails() -> BTreeSet<String> {
+    let entries = |path: &Path| {
+        let all = std::fs::read_dir(path).into_iter().flatten().flatten();
+        all.map(|entry| entry.path()).collect::<Vec<_>>()
+    };
+    let ports = |device: PathBuf| entries(&device.join("ports"));
+    let tables = |port: PathBuf| entries(&port.join("gid_attrs/ndevs"));
+    let devices = entries(Path::new("/sys/class/infiniband"));
+    let files = devices.into_iter().flat_map(ports).flat_map(tables);
+    // Reading an entry that is free is an error.
+    files.filter_map(|file| Some(std::fs::read_to_string(file).ok()?.trim().to_owned())).collect()
+}
+
+fn order(
+    mut candidates: Vec<Candidate>,
+    filter: Option<&Interfaces>,
+    purpose: Purpose,
+) -> Result<Vec<IpAddr>> {
     let mut names: Vec<String> =
         candidates.iter().map(|candidate| candidate.interface.clone()).collect();
     names.dedup();
@@ -91,8 +125,10 @@ fn order(mut candidates: Vec<Candidate>, filter: Option<&Interfaces>) -> Result<
     // An IPv6 link-local address means nothing without the interface that it is seen through.
     let scoped = |address: &IpAddr| matches!(address, IpAddr::V6(address) if address.is_unicast_link_local());
     candidates.retain(|candidate| candidate.up && !scoped(&candidate.address));
-    candidates
-        .sort_by_key(|candidate| (Reverse(candidate.likelihood()), candidate.address.is_ipv6()));
+    candidates.sort_by_key(|candidate| {
+        let avoided = purpose == Purpose::Control && candidate.rail;
+        (Reverse(candidate.likelihood()), avoided, candidate.address.is_ipv6())
+    });
     for candidate in &candidates {
         let (interface, address, why) =
             (&candidate.interface, candidate.address, candidate.likelihood());
@@ -140,6 +176,7 @@ mod tests {
             address: address.parse().unwrap(),
             up: true,
             physical,
+            rail: interface == "eth1",
         }
     }
 
@@ -159,7 +196,10 @@ mod tests {
 
     fn ordered(filter: Option<&str>) -> Result<Vec<String>> {
         let filter = filter.map(|filter| Interfaces::parse(filter).unwrap());
-        Ok(order(host(), filter.as_ref())?.iter().map(IpAddr::to_string).collect())
+        Ok(order(host(), filter.as_ref(), Purpose::Control)?
+            .iter()
+            .map(IpAddr::to_string)
+            .collect())
     }
 
     #[test]
@@ -174,6 +214,14 @@ mod tests {
             "127.0.0.1",
         ];
         assert_eq!(ordered(None).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_ranks_tell_one_another_keeps_off_the_rails_among_equals() {
+        let mut all = host();
+        all.push(candidate("eth3", "10.0.3.5", true));
+        let first = |purpose| order(all.clone(), None, purpose).unwrap()[0].to_string();
+        assert_eq!([first(Purpose::Control), first(Purpose::Data)], ["10.0.3.5", "10.0.1.5"]);
     }
 
     #[test]
@@ -192,7 +240,7 @@ mod tests {
     fn this_host_has_an_identity_and_an_address() {
         assert_eq!(host_id().unwrap(), host_id().unwrap());
         assert_ne!(host_id().unwrap().boot, [0; 16]);
-        assert!(!addresses(None).unwrap().is_empty());
+        assert!(!addresses(None, Purpose::Data).unwrap().is_empty());
         assert!(!hostname().is_empty());
     }
 }

@@ -11,7 +11,7 @@ use dure_exec::{Executor, Settings};
 use dure_plan::{FilePlan, Rank, World, verify};
 use dure_transport::{Card, Fabric, Peer, Transport};
 
-use crate::addresses;
+use crate::addresses::{self, Purpose};
 use crate::alone::Alone;
 use crate::bootstrap::wire::Member;
 use crate::communicator::Inner;
@@ -203,7 +203,7 @@ fn transports(
     }
     if config.transport.allows(TCP) {
         let flows = u16::try_from(config.tcp_flows.unwrap_or(DEFAULT_FLOWS)).unwrap_or(u16::MAX);
-        subs.push(tcp(id, rank, config, |options| options.flows = flows)?);
+        subs.push(tcp(id, rank, config, Purpose::Data, |options| options.flows = flows)?);
     }
     if subs.is_empty() {
         let text = format!(
@@ -220,9 +220,11 @@ fn tcp(
     id: &UniqueId,
     rank: u32,
     config: &Config,
+    purpose: Purpose,
     change: impl FnOnce(&mut dure_tcp::Options),
 ) -> Result<Box<dyn Transport>> {
-    let control::Here { port, mut addresses, .. } = control::Here::find(config)?;
+    let control::Here { port, .. } = control::Here::find(config)?;
+    let mut addresses = addresses::addresses(config.ifname.as_ref(), purpose)?;
     // Loopback is a way to this process only from this host, where the others lead too.
     if addresses.iter().any(|address| !address.is_loopback()) {
         addresses.retain(|address| !address.is_loopback());
@@ -244,9 +246,9 @@ fn tcp(
 /// Most addresses of a side channel: cards of all transports together have a limit.
 const SIDE_ADDRESSES: usize = 4;
 
-/// The transport over which ranks agree on queue pairs. It carries no data, so it is kept small.
+/// The transport over which ranks agree on queue pairs. It carries data only when no rail is left, so it is kept small.
 fn side_channel(id: &UniqueId, rank: u32, config: &Config) -> Result<Box<dyn Transport>> {
-    tcp(id, rank, config, |options| {
+    tcp(id, rank, config, Purpose::Control, |options| {
         options.driver = TcpDriver::Poll;
         options.addresses.truncate(SIDE_ADDRESSES);
         // Told apart from the TCP transport of the same rank, in bytes that a rank's number does not change.

@@ -30,7 +30,7 @@ expect_match() {
     return 1
 }
 
-# run_tests NAME...: functions; prints what `cargo test` prints, and fails when one does.
+# run_tests NAME...: functions; prints what `cargo test` prints and what they have measured, and fails when one does.
 run_tests() {
     local name word=ok passed=0 failed=0 status
     for name in "$@"; do
@@ -44,6 +44,7 @@ run_tests() {
         set -e
         if [ $status = 0 ]; then
             echo "test $name ... ok"
+            grep '^measured: ' "$work/said" || true
             passed=$((passed + 1))
         else
             echo "test $name ... FAILED"

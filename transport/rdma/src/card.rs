@@ -5,6 +5,8 @@ use dure_transport::{Card, Error, Signal};
 
 use crate::NAME;
 use crate::gid::{Gid, Kind, choose, is_near};
+use crate::neighbour::Neighbour;
+use crate::nic::Nic;
 
 /// Most ports of a rank: what its address and its keys can hold.
 pub(crate) const PORTS: usize = 4;
@@ -157,6 +159,14 @@ pub(crate) struct Rail {
     pub(crate) speed: u32,
     /// Bytes: the smaller of both ends' MTUs.
     pub(crate) mtu: u32,
+}
+
+impl Rail {
+    /// Has the kernel ask for the next host on the way.
+    pub(crate) fn neighbour(&self, nics: &[Nic], there: &[PortCard]) -> Neighbour {
+        let (a, b) = self.gids;
+        Neighbour::new(&nics[self.here].card.gids[a], &there[self.there].gids[b])
+    }
 }
 
 /// The rails between two ranks, the best first: each port in at most one of them. Both ends find the same rails in the

@@ -19,6 +19,7 @@
 //! A port that is down says when it is up again. A rail that failed while its ports were up is *suspect*: it is
 //! tried with an empty write now and then, and used again when one passes.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dure_transport::{Event, Peer, Posted, Route};
@@ -28,11 +29,12 @@ use crate::card::{PORTS, QueueNumbers, Statement};
 use crate::error::Error;
 use crate::join::{InUse, Link, Note, Pair, Stage};
 use crate::mailbox::{Letter, note};
+use crate::neighbour::Neighbour;
 use crate::region::index;
 use crate::transport::Rdma;
 
-/// How often a suspect rail is tried.
-const PROBE_EVERY: Duration = Duration::from_secs(3);
+/// How often a suspect rail is tried: longer than the kernel takes to find that a neighbour does not answer.
+const PROBE_EVERY: Duration = Duration::from_secs(5);
 /// A completion queue is empty after so many looks at it: it holds no more than they take.
 const DRAINS: usize = 64;
 
@@ -43,8 +45,9 @@ pub(crate) struct Change {
     suspects: u8,
     /// Rails that this side has said last that it can use.
     told: u8,
-    /// Rails that the peer has.
+    /// Rails that the peer has said last that it can use, and those whose port it has.
     theirs: u8,
+    theirs_present: u8,
     /// Changes that have begun.
     number: u32,
     /// Why there is one, or was the last.
@@ -62,11 +65,17 @@ struct UnderWay {
     said: bool,
 }
 
-/// A suspect rail that is tried.
-#[derive(Clone, Copy, Debug)]
+/// A rail that is not used though both sides have it, because one suspects it.
+#[derive(Debug)]
 struct Probe {
     due: Instant,
     theirs: QueueNumbers,
+    /// This side suspects it, and tries it.
+    tries: bool,
+    /// Its queue pair is connected; was it before?
+    connected: bool,
+    failed: bool,
+    way: Neighbour,
 }
 
 impl Change {
@@ -77,10 +86,11 @@ impl Change {
             suspects: 0,
             told: all,
             theirs: all,
+            theirs_present: all,
             number: 0,
             why: String::new(),
             under_way: None,
-            probes: [None; PORTS],
+            probes: [const { None }; PORTS],
         }
     }
 
@@ -150,23 +160,34 @@ impl Rdma {
 
     /// A port of a device has come up or gone down.
     pub(crate) fn hear_port(&mut self, nic: usize, number: usize) {
-        let context = std::sync::Arc::clone(&self.nics[nic].context);
-        for at in (0..self.nics.len())
-            .filter(|at| self.nics[*at].is_port(&context, number))
-            .collect::<Vec<_>>()
-        {
+        let context = Arc::clone(&self.nics[nic].context);
+        for at in 0..self.nics.len() {
             let nic = &mut self.nics[at];
-            let is_up = nic.is_active();
-            if std::mem::replace(&mut nic.is_up, is_up) == is_up {
+            if !nic.is_port(&context, number) {
                 continue;
             }
+            let is_up = nic.is_active();
+            if nic.up_since.is_some() == is_up {
+                continue;
+            }
+            nic.up_since = is_up.then(Instant::now);
+            nic.was_down = true;
             let state = if is_up { "up again" } else { "down" };
             let why = format!("{} port {} is {state}", nic.card.device, nic.card.number);
-            for peer in self.peers_over(at, &why) {
-                let Some(pair) = self.pair_mut(peer).filter(|_| is_up) else { continue };
-                let back = pair.bits(|rail| pair.rails[rail].here == at);
-                pair.change.suspects &= !back;
+            let peers = self.peers_over(at, &why);
+            if is_up {
+                peers.into_iter().for_each(|peer| self.trust(peer, at));
             }
+        }
+    }
+
+    /// A port is up again: what failed on it before is no reason any more to do without.
+    fn trust(&mut self, peer: Peer, nic: usize) {
+        let Some(Link::There(pair)) = self.links.get_mut(index(peer.0)) else { return };
+        for (place, rail) in pair.rails.iter().enumerate().filter(|(_, rail)| rail.here == nic) {
+            pair.change.suspects &= !(1 << place);
+            // Whoever is next on the way is known by the time it is used.
+            rail.neighbour(&self.nics, &pair.there);
         }
     }
 
@@ -251,7 +272,7 @@ impl Rdma {
         let began = pair.change.under_way.as_ref().map_or_else(Instant::now, |old| old.began);
         pair.change.under_way = Some(UnderWay { began, heard: false, said: false });
         pair.change.number += 1;
-        pair.change.probes = [None; PORTS];
+        pair.change.probes = [const { None }; PORTS];
         let (queues, rails) = (pair.queues.clone(), pair.rails.clone());
         self.queues[queues.clone()].iter().for_each(crate::queue::Queue::stop);
         // What has arrived is all that will.
@@ -323,10 +344,10 @@ impl Rdma {
         self.forget_arrived(peer, &statement.counted, events);
         let Some(Link::There(pair)) = self.links.get_mut(index(peer.0)) else { return };
         let change = &mut pair.change;
-        change.theirs = statement.usable;
-        if change.why.is_empty()
-            || change.told != 0 && statement.usable & change.told != change.told
-        {
+        // Whatever failed on a rail while the peer's port was down is explained.
+        change.suspects &= !(statement.present & !change.theirs_present);
+        (change.theirs, change.theirs_present) = (statement.usable, statement.present);
+        if change.why.is_empty() && !statement.why.is_empty() {
             change.why = format!("rank {} says: {}", peer.0, statement.why);
         }
         let bits = change.usable();
@@ -356,36 +377,42 @@ impl Rdma {
         }
     }
 
-    /// Connects the rails that are used from here on, and one queue pair of each suspect one.
+    /// Connects the rails that are used from here on, and notes which are to be tried.
     fn connect_rails(&mut self, peer: Peer, bits: u8, statement: &Statement) {
         let Some(pair) = self.pair(peer) else { return };
-        let (rails, queues) = (pair.rails.len(), pair.queues.clone());
-        let tried = self.present(pair) & statement.present & !bits;
-        let mine = pair.change.suspects;
-        let due = Instant::now() + PROBE_EVERY;
-        for (place, (at, theirs)) in queues.zip(&statement.queues).enumerate() {
-            let (flow, rail) = (place / rails, place % rails);
-            let is_used = bits & 1 << rail != 0;
-            if !is_used && (flow > 0 || tried & 1 << rail == 0) {
+        let (in_use, rails, queues) = (pair.in_use, pair.rails.len(), pair.queues.clone());
+        for (place, (at, theirs)) in queues.clone().zip(&statement.queues).enumerate() {
+            let rail = place % rails;
+            if bits & 1 << rail == 0 {
                 continue;
             }
             let connected = self.connect_queue(peer, at, *theirs, false);
-            let Some(pair) = self.pair_mut(peer) else { return };
-            match connected {
-                Ok(()) if !is_used && mine & 1 << rail != 0 => {
-                    pair.change.probes[rail] = Some(Probe { due, theirs: *theirs });
-                }
-                Ok(()) => {}
-                Err(error) => {
-                    tracing::warn!(target: "dure::net", error = error.chain(), "a rail is not used");
-                    pair.change.suspects |= 1 << rail;
-                    pair.change.why = error.chain();
-                }
+            if let (Err(error), Some(pair)) = (connected, self.pair_mut(peer)) {
+                tracing::warn!(target: "dure::net", error = error.chain(), "a rail is not used");
+                pair.change.suspects |= 1 << rail;
+                pair.change.why = error.chain();
             }
         }
-        let in_use = self.pair(peer).map(|pair| (pair.in_use, pair.queues.clone()));
-        if let Some((in_use, queues)) = in_use {
-            self.take_turns(in_use, queues);
+        self.take_turns(in_use, queues);
+        self.note_probes(peer, bits, statement);
+    }
+
+    fn note_probes(&mut self, peer: Peer, bits: u8, statement: &Statement) {
+        let Some(pair) = self.pair(peer) else { return };
+        let tried = self.present(pair) & statement.present & !bits;
+        let Some(Link::There(pair)) = self.links.get_mut(index(peer.0)) else { return };
+        for (place, rail) in pair.rails.iter().enumerate() {
+            let tries = pair.change.suspects & 1 << place != 0;
+            let wait = if tries { PROBE_EVERY } else { Duration::ZERO };
+            let probe = || Probe {
+                due: Instant::now() + wait,
+                theirs: statement.queues[place],
+                tries,
+                connected: false,
+                failed: false,
+                way: rail.neighbour(&self.nics, &pair.there),
+            };
+            pair.change.probes[place] = (tried & 1 << place != 0).then(probe);
         }
     }
 
@@ -446,17 +473,46 @@ impl Rdma {
         for rail in 0..pair.rails.len() {
             let Some(pair) = self.pair_mut(peer) else { return };
             let at = pair.queue(0, rail);
-            if let Some(probe) = pair.change.probes[rail].as_mut().filter(|probe| now >= probe.due)
+            let Some(probe) = pair.change.probes[rail].as_mut() else { continue };
+            if now < probe.due || !probe.tries && probe.connected {
+                continue;
+            }
+            probe.due = now + PROBE_EVERY;
+            if probe.way.is_gone() {
+                continue;
+            }
+            if !probe.connected {
+                let (theirs, failed) = (probe.theirs, probe.failed);
+                self.connect_probe(peer, (rail, at), theirs, failed);
+            }
+            let tries = self.pair(peer).and_then(|pair| pair.change.probes[rail].as_ref());
+            if tries.is_some_and(|probe| probe.tries && probe.connected)
+                && self.queues[at].is_idle()
             {
-                probe.due = now + PROBE_EVERY;
-                if self.queues[at].is_idle() {
-                    self.post_marker(at);
-                }
+                self.post_marker(at);
             }
         }
     }
 
-    /// The place of a queue pair that only tries whether its rail works.
+    fn connect_probe(
+        &mut self,
+        peer: Peer,
+        (rail, at): (usize, usize),
+        theirs: QueueNumbers,
+        again: bool,
+    ) {
+        let connected = self.connect_queue(peer, at, theirs, again);
+        if let Err(error) = &connected {
+            tracing::debug!(target: "dure::net", error = error.chain(), "a rail cannot be tried");
+        }
+        let probe = self.pair_mut(peer).and_then(|pair| pair.change.probes[rail].as_mut());
+        if let Some(probe) = probe {
+            probe.connected = connected.is_ok();
+            probe.failed = connected.is_err();
+        }
+    }
+
+    /// The peer and rail of a queue pair that only tries whether its rail works.
     pub(crate) fn probed(&self, at: usize) -> Option<(Peer, usize)> {
         let (peer, rail) = (Peer(self.queues[at].peer), self.queues[at].rail);
         let probed = self.pair(peer).is_some_and(|pair| pair.change.probes[rail].is_some());
@@ -465,9 +521,10 @@ impl Rdma {
 
     /// A suspect rail works, or does not.
     pub(crate) fn probe_ended(&mut self, at: usize, (peer, rail): (Peer, usize), passed: bool) {
-        let what = self.queues[at].wire.as_ref().map_or_else(String::new, ToString::to_string);
+        let queue = &self.queues[at];
+        let what = queue.wire.as_ref().map_or_else(String::new, ToString::to_string);
+        let (nic, reports) = (queue.nic, queue.reports);
         let Some(pair) = self.pair_mut(peer) else { return };
-        let Some(probe) = pair.change.probes[rail] else { return };
         if passed {
             pair.change.probes[rail] = None;
             pair.change.suspects &= !(1 << rail);
@@ -475,10 +532,10 @@ impl Rdma {
             self.look = true;
             return;
         }
-        let nic = self.queues[at].nic;
-        self.nics[nic].outstanding -= self.queues[at].reports;
-        if let Err(error) = self.connect_queue(peer, at, probe.theirs, true) {
-            tracing::debug!(target: "dure::net", error = error.chain(), "a rail cannot be tried");
+        if let Some(probe) = &mut pair.change.probes[rail] {
+            (probe.connected, probe.failed) = (false, true);
         }
+        self.queues[at].forget_reports();
+        self.nics[nic].outstanding -= reports;
     }
 }

@@ -155,6 +155,10 @@ impl Rdma {
         let first_time = matches!(self.link(peer), Link::None);
         assert!(first_time, "connect is called once per peer, and peer {} is known", peer.0);
         let rails = self.rails_to(peer, &address)?;
+        for rail in &rails {
+            // By the time the peer has answered, the kernel knows the way.
+            rail.neighbour(&self.nics, &address.ports);
+        }
         let queues = self.make_queues(peer, &rails)?;
         let begun = self.offer(peer, address, (rails, queues.clone()), hello);
         if begun.is_err() {

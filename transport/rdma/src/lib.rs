@@ -35,6 +35,7 @@ mod gid;
 mod join;
 mod mailbox;
 mod memory;
+mod neighbour;
 mod nic;
 mod post;
 #[cfg(test)]

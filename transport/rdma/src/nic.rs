@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use dure_device::{Memory, Space};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -32,6 +33,9 @@ pub(crate) const BOUNCE: usize = 4096;
 const BOUNCES: u16 = 256;
 /// `IBV_LINK_LAYER_ETHERNET` of the header.
 const ETHERNET: u8 = 2;
+
+/// How long a port that has come up again has to stay up: links flap, and switches and hosts learn where it is.
+const SETTLE: Duration = Duration::from_secs(1);
 
 /// Which GIDs may be used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,8 +71,10 @@ pub(crate) struct Nic {
     taken: u32,
     chain: Chain,
     pub(crate) bounce: Bounce,
-    /// The port is up.
-    pub(crate) is_up: bool,
+    /// Since when the port is up; `None` while it is down.
+    pub(crate) up_since: Option<Instant>,
+    /// The port has been down since it was opened.
+    pub(crate) was_down: bool,
     /// The device has failed, for good.
     pub(crate) is_dead: bool,
     /// Which queue pair of this transport has a number.
@@ -332,7 +338,8 @@ impl Nic {
             taken: receives,
             chain: Chain::new(),
             bounce,
-            is_up: true,
+            up_since: Some(Instant::now()),
+            was_down: false,
             is_dead: false,
             queues: HashMap::new(),
         };
@@ -348,7 +355,8 @@ impl Nic {
 
     /// Whether messages can pass, as far as this side knows.
     pub(crate) fn is_usable(&self) -> bool {
-        self.is_up && !self.is_dead
+        let is_up = self.up_since.is_some_and(|since| !self.was_down || since.elapsed() >= SETTLE);
+        is_up && !self.is_dead
     }
 
     /// Whether it is this port of this device.

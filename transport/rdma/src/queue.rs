@@ -261,6 +261,11 @@ impl Queue {
         self.qp.is_some() && self.wire.is_some() && self.posted > self.completed
     }
 
+    /// What was to be reported has failed.
+    pub(crate) fn forget_reports(&mut self) {
+        self.reports = 0;
+    }
+
     /// Whether it is connected, and nothing is under way.
     pub(crate) fn is_idle(&self) -> bool {
         self.qp.is_some() && self.wire.is_some() && self.posted == self.completed

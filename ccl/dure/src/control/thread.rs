@@ -12,7 +12,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use super::link::Link;
 use super::service::Service;
 use super::shared::Shared;
-use crate::addresses;
+use crate::addresses::{self, Purpose};
 use crate::bootstrap::wire::{HostId, Packed};
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -236,7 +236,7 @@ impl Here {
             host: addresses::host_id()?,
             hostname: addresses::hostname(),
             port: Arc::clone(thread.port()),
-            addresses: addresses::addresses(config.ifname.as_ref())?,
+            addresses: addresses::addresses(config.ifname.as_ref(), Purpose::Control)?,
         })
     }
 }

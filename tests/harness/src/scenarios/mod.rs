@@ -6,6 +6,7 @@ mod collectives;
 mod differ;
 mod many;
 mod segments;
+mod steady;
 mod trouble;
 mod typed;
 
@@ -31,6 +32,7 @@ const ALL: &[Scenario] = &[
     Scenario { name: "algorithms", run: algorithms::algorithms },
     Scenario { name: "bits", run: bits::bits_agree },
     Scenario { name: "differ", run: differ::differ },
+    Scenario { name: "steady", run: steady::steady },
     Scenario { name: "until-failure", run: trouble::until_failure },
     Scenario { name: "until-told", run: trouble::until_told },
     Scenario { name: "abort", run: trouble::abort },
