@@ -107,6 +107,15 @@ impl Error {
         Self::Call { call, on: on.to_owned(), hint, source }
     }
 
+    /// Whether it says that the device is gone: what verbs answer when it was taken away.
+    pub(crate) fn is_gone(&self) -> bool {
+        let errno = match self {
+            Self::Call { source, .. } | Self::Transition { source, .. } => source.raw_os_error(),
+            _ => None,
+        };
+        matches!(errno, Some(libc::EIO | libc::ENODEV))
+    }
+
     /// For `map_err`: the error of a named system call.
     pub(crate) fn system<E: Into<io::Error>>(call: &'static str) -> impl FnOnce(E) -> Self {
         move |source| Self::System { call, source: source.into() }

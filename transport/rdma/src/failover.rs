@@ -146,6 +146,7 @@ impl Rdma {
         if std::mem::replace(&mut self.nics[nic].is_dead, true) {
             return;
         }
+        self.regions.get_mut().give_up(nic);
         let device = self.nics[nic].card.device.clone();
         tracing::warn!(target: "dure::net", %error, device, "a device failed");
         for peer in self.peers_over(nic, &format!("{device} failed: {error}")) {

@@ -203,7 +203,13 @@ impl Rdma {
                 let queue = if nic.is_dead {
                     Queue::absent(whose, which)
                 } else {
-                    Queue::new(nic, whose, which, packet)?
+                    match Queue::new(nic, whose, which, packet) {
+                        Err(error) if error.is_gone() => {
+                            nic.is_dead = true;
+                            Queue::absent(whose, which)
+                        }
+                        made => made?,
+                    }
                 };
                 if queue.is_alive() {
                     nic.queues.insert(queue.number, self.queues.len());
@@ -286,6 +292,9 @@ impl Rdma {
             }
         }
         self.say_farewells();
+        for (nic, error) in std::mem::take(&mut self.regions.get_mut().gone) {
+            self.lose_nic(nic, &error, events);
+        }
         for peer in (0..self.links.len()).map(|at| Peer(u32::try_from(at).expect("a rank"))) {
             self.hear_notes(peer, events);
             self.drive_change(peer, events);

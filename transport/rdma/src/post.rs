@@ -293,7 +293,7 @@ impl Rdma {
     /// Registers all that a put reads. When that cannot be done, the put cannot be sent, and its peer is given up.
     fn register_all(&mut self, put: &Put<'_>) -> bool {
         for span in put.body.iter().filter(|span| span.len > 0) {
-            if let Err(error) = self.regions.get_mut().registered(span.region.0).map(|_| ()) {
+            if let Err(error) = self.regions.get_mut().registered(span.region.0) {
                 let mut told = std::mem::take(&mut self.told);
                 self.give_up(put.to, error.into(), Note::GivenUp, &mut told);
                 self.told = told;

@@ -15,10 +15,10 @@ use crate::memory::Pages;
 use crate::nic::register;
 use crate::verbs::{Mr, Pd};
 
-/// Registrations with each port's device, in the order of the ports.
+/// Registrations with each port's device, in the order of the ports; `None` of a device that is gone.
 #[derive(Debug)]
 struct Mrs {
-    mrs: Box<[Mr]>,
+    mrs: Box<[Option<Mr>]>,
     /// Set when a peer may have the key.
     exported: OnceLock<()>,
 }
@@ -43,12 +43,17 @@ pub(crate) struct Regions {
     slots: Vec<Option<Own>>,
     free: Vec<u32>,
     cache: Cache<Mrs>,
-    pds: Box<[Arc<Pd>]>,
+    /// By port; `None` once the device is gone.
+    pds: Box<[Option<Arc<Pd>>]>,
+    /// Ports whose device was found to be gone, for whoever has to know.
+    pub(crate) gone: Vec<(usize, Error)>,
 }
 
 impl Regions {
     pub(crate) fn new(pds: Box<[Arc<Pd>]>, kept_bytes: usize) -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), cache: Cache::new(kept_bytes), pds }
+        let pds = pds.into_iter().map(Some).collect();
+        let (slots, free, gone) = (Vec::new(), Vec::new(), Vec::new());
+        Self { slots, free, cache: Cache::new(kept_bytes), pds, gone }
     }
 
     pub(crate) fn alloc(&mut self, len: usize) -> Result<(Region, Memory)> {
@@ -66,7 +71,7 @@ impl Regions {
     pub(crate) fn device(&mut self, memory: Memory, dma_buf: DmaBuf) -> Result<Region> {
         let region = self.add(memory, None, Some(dma_buf));
         match self.registered(region.0) {
-            Ok(_) => Ok(region),
+            Ok(()) => Ok(region),
             Err(error) => {
                 self.release(region);
                 Err(error)
@@ -123,8 +128,8 @@ impl Regions {
     }
 
     /// The registrations of a region, made if need be.
-    pub(crate) fn registered(&mut self, number: u32) -> Result<&[Mr]> {
-        Ok(&self.entry(number)?.registration.mrs)
+    pub(crate) fn registered(&mut self, number: u32) -> Result<()> {
+        self.entry(number).map(drop)
     }
 
     fn entry(&mut self, number: u32) -> Result<&Entry<Mrs>> {
@@ -141,26 +146,50 @@ impl Regions {
     #[inline]
     pub(crate) fn lkey(&self, number: u32, nic: usize) -> u32 {
         let entry = self.own(number).registered.as_ref();
-        entry.expect("what is sent by address is registered").registration.mrs[nic].lkey()
+        let entry = entry.expect("what is sent by address is registered");
+        // A request with a wrong key fails, as any does on a device that is gone.
+        entry.registration.mrs[nic].as_ref().map_or(0, Mr::lkey)
     }
 
     fn register(&mut self, number: u32) -> Result<Arc<Entry<Mrs>>> {
-        let own = self.slots[index(number)].as_ref().expect("`own` has found it");
-        let memory = own.memory;
+        let memory = self.own(number).memory;
         if let Some(entry) = self.cache.find(memory) {
             return Ok(entry);
         }
-        let all = |pds: &[Arc<Pd>]| -> Result<Box<[Mr]>> {
+        let mrs = match self.register_with_all(number) {
+            // What is kept may be all that is in the way.
+            Err(_) if self.cache.clear() => self.register_with_all(number),
+            made => made,
+        }?;
+        Ok(self.cache.add(memory, Mrs { mrs, exported: OnceLock::new() }))
+    }
+
+    fn register_with_all(&mut self, number: u32) -> Result<Box<[Option<Mr>]>> {
+        let own = self.slots[index(number)].as_ref().expect("`own` has found it");
+        let mut mrs = Vec::new();
+        for (nic, pd) in self.pds.iter_mut().enumerate() {
             // SAFETY: memory of the user stays mapped until the region is released, pages of this transport until after.
             // A kept registration outlives that, which whoever asked for keeping answers for.
-            pds.iter().map(|pd| unsafe { register(pd, memory, own.dma_buf.as_ref()) }).collect()
-        };
-        let made = match all(&self.pds) {
-            // What is kept may be all that is in the way.
-            Err(_) if self.cache.clear() => all(&self.pds),
-            made => made,
-        };
-        Ok(self.cache.add(memory, Mrs { mrs: made?, exported: OnceLock::new() }))
+            let made = pd
+                .as_ref()
+                .map(|pd| unsafe { register(pd, own.memory, own.dma_buf.as_ref()) })
+                .transpose();
+            match made {
+                Ok(mr) => mrs.push(mr),
+                Err(error) if error.is_gone() => {
+                    *pd = None;
+                    self.gone.push((nic, error));
+                    mrs.push(None);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(mrs.into())
+    }
+
+    /// Registers nothing more with the device of a port, which is gone.
+    pub(crate) fn give_up(&mut self, nic: usize) {
+        self.pds[nic] = None;
     }
 
     /// What a peer needs to write into a region.
@@ -172,7 +201,7 @@ impl Regions {
         }
         let Mrs { mrs, exported } = &self.entry(region.0)?.registration;
         exported.get_or_init(|| ());
-        let rkeys = mrs.iter().map(Mr::rkey).collect();
+        let rkeys = mrs.iter().map(|mr| mr.as_ref().map_or(0, Mr::rkey)).collect();
         Ok(Key { address, len, rkeys, side: Card::default() })
     }
 }

@@ -428,7 +428,9 @@ impl Transport for Rdma {
         events.append(&mut self.told);
         self.reap(events);
         self.polls = self.polls.wrapping_add(1);
-        let looks = std::mem::take(&mut self.look) || self.polls.is_multiple_of(POLLS_PER_LOOK);
+        let looks = std::mem::take(&mut self.look)
+            || self.polls.is_multiple_of(POLLS_PER_LOOK)
+            || !self.regions.get_mut().gone.is_empty();
         if looks {
             self.hear_devices(events);
         }
