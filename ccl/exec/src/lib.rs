@@ -363,9 +363,15 @@ impl Executor {
     #[inline]
     pub fn poll(&mut self) -> Result<bool, Error> {
         if let Some(short) = &mut self.short {
-            let (moved, outcome) = short.poll(&mut self.machine)?;
+            let (mut moved, mut outcome) = short.poll(&mut self.machine)?;
+            if outcome == Outcome::Ask {
+                moved |= self.machine.poll()?;
+                let then = short.poll(&mut self.machine)?;
+                (moved, outcome) = (moved | then.0, then.1);
+            }
             self.machine.ring();
             match outcome {
+                Outcome::Ask => return Ok(moved),
                 Outcome::Done => {
                     self.short = None;
                     self.running = 0;
