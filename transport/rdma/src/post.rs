@@ -1,7 +1,7 @@
 //! Puts become work requests.
 //!
-//! A short message of host memory goes with the request itself (inline). One that is a little longer, and whose memory
-//! is not registered, is copied to the bounce buffer. Any other is read by the device where it is: a gather list of the
+//! A short message of host memory goes with the request itself (inline). One that is longer, and whose memory is not
+//! registered, is copied to the bounce buffer as long as that takes less time. Any other is read by the device where it is: a gather list of the
 //! head, which is copied, and of the body's spans.
 
 use dure_device::{Memory, Space};
@@ -13,7 +13,7 @@ use rdma_sys::{
 
 use crate::join::{Link, Note, Stage};
 use crate::memory;
-use crate::nic::BOUNCE;
+use crate::nic::{BOUNCE, LONG_BOUNCE};
 use crate::region::index;
 use crate::stripe::{Immediate, PART, Part, SIGNALS, STRIPED_BYTES, cut};
 use crate::transport::{Flight, Rdma};
@@ -127,19 +127,20 @@ impl Rdma {
         if self.nics[nic].bounce.is_empty() {
             return Err(Full);
         }
-        let copies = message.len <= BOUNCE as u64 && self.is_host(put) && !self.is_registered(put);
+        let copies = self.copies(put, message.len) && self.nics[nic].bounce.has(message.len);
         if !copies && !self.register_all(put) {
             return Ok(Posted::Done);
         }
         let mut flight = Flight { parts: 1, ..self.recycled() };
         self.entries.clear();
         if copies || !put.head.is_empty() {
-            let slot = self.nics[nic].bounce.take().expect("it was asked whether there is one");
+            let len = if copies { message.len } else { put.head.len() as u64 };
+            let slot = self.nics[nic].bounce.take(len).expect("it was asked whether there is one");
             flight.bounce = Some((nic, slot));
             let len = self.fill(nic, slot, put, copies);
             let bounce = &self.nics[nic].bounce;
             let from = bounce.memory(slot).address() as u64;
-            self.entries.push(entry(from, len, bounce.lkey()));
+            self.entries.push(entry(from, len, bounce.lkey(slot)));
         }
         if !copies {
             let body = (put.head.len() as u64, message.len);
@@ -181,7 +182,8 @@ impl Rdma {
         flight.parts = parts.iter().filter(|part| part.last).count();
         flight.token = Some(put.token);
         if !put.head.is_empty() {
-            let slot = self.nics[home].bounce.take().expect("it was asked whether there is one");
+            let bounce = &mut self.nics[home].bounce;
+            let slot = bounce.take(put.head.len() as u64).expect("a head fits a short slot");
             flight.bounce = Some((home, slot));
             self.fill(home, slot, put, false);
         }
@@ -226,7 +228,7 @@ impl Rdma {
                 let (_, slot) = self.flights[flight].bounce.expect("there is a head");
                 let bounce = &self.nics[nic].bounce;
                 let from = bounce.memory(slot).address() as u64 + part.from;
-                self.entries.push(entry(from, head.min(end) - part.from, bounce.lkey()));
+                self.entries.push(entry(from, head.min(end) - part.from, bounce.lkey(slot)));
             }
             self.gather(put, nic, (part.from.max(head), end), &mut used);
             ranges.push(start..self.entries.len());
@@ -284,9 +286,13 @@ impl Rdma {
         at as u64
     }
 
-    fn is_registered(&self, put: &Put<'_>) -> bool {
+    /// Whether a put of so many bytes is copied to the bounce buffer rather than read where it is. Registrations that are
+    /// kept are worth more than a long copy.
+    fn copies(&self, put: &Put<'_>, len: u64) -> bool {
         let regions = self.regions.borrow();
-        put.body.iter().all(|span| regions.is_registered(span.region.0))
+        let most = if regions.keeps() { BOUNCE } else { LONG_BOUNCE };
+        let is_registered = || put.body.iter().all(|span| regions.is_registered(span.region.0));
+        len <= most as u64 && self.is_host(put) && !is_registered()
     }
 
     /// Registers all that a put reads. When that cannot be done, the put cannot be sent, and its peer is given up.
