@@ -10,7 +10,9 @@ use crate::machine::Machine;
 use crate::slot::{Header, Kind, PAYLOAD};
 
 impl ShortRun {
-    /// Sends to a peer that is up, in one put.
+    /// Sends to a peer that is up, in one put. (Out of line, as is what follows, so that calls between coherent peers have
+    /// their few instructions together.)
+    #[inline(never)]
     pub(super) fn send_wired(
         &self,
         machine: &mut Machine,
@@ -65,6 +67,7 @@ impl ShortRun {
     }
 
     /// Takes the next message of a peer.
+    #[inline(never)]
     pub(super) fn recv_wired(
         &self,
         machine: &mut Machine,
