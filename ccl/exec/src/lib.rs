@@ -130,6 +130,8 @@ pub struct Executor {
     short: Option<ShortRun>,
     /// Polls of short calls in vain.
     waits: u32,
+    /// The short call waits for what only the transport knows of.
+    asks: bool,
     /// A call was put in its lanes since the last poll: it posts what it can before the transport is asked for news,
     /// which is a system call that its peers would wait for.
     begins: bool,
@@ -184,6 +186,7 @@ impl Executor {
             running: 0,
             short: None,
             waits: 0,
+            asks: false,
             begins: false,
         }
     }
@@ -224,6 +227,7 @@ impl Executor {
             }
             self.machine.begin(0, digest);
             self.running = 1;
+            self.asks = false;
             self.short = Some(ShortRun { prepared, input, output, digest, at: 0 });
             return Ok(());
         }
@@ -370,9 +374,14 @@ impl Executor {
     #[inline]
     pub fn poll(&mut self) -> Result<bool, Error> {
         if let Some(short) = &mut self.short {
+            let news = self.asks && self.machine.poll()?;
             let (moved, outcome) = short.poll(&mut self.machine)?;
             self.machine.ring();
             match outcome {
+                Outcome::Ask => {
+                    self.asks = true;
+                    return Ok(moved || news);
+                }
                 Outcome::Done => {
                     self.short = None;
                     self.running = 0;

@@ -88,6 +88,8 @@ pub(crate) struct Machine {
     pub(crate) segments: Vec<Range<u64>>,
     /// Room for the operands of a reduction.
     pub(crate) operands: Vec<Memory>,
+    /// Room for a message that is sent as one head.
+    pub(crate) head: Vec<u8>,
 }
 
 impl Machine {
@@ -120,6 +122,7 @@ impl Machine {
             recorders: (0..lanes).map(|_| recorder(clock)).collect(),
             segments: Vec::new(),
             operands: Vec::new(),
+            head: Vec::new(),
         }
     }
 

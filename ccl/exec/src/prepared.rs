@@ -39,7 +39,9 @@ impl Prepared {
         let geometry =
             |lane| Geometry::new(layouts.clone(), plan.shape, settings.slot_bytes, lane, lanes);
         let lanes = (0..lanes).map(geometry).collect::<Result<Box<[_]>, _>>()?;
+        // Longer messages stay where they are or land: both ends must know which.
         let longest = settings.reading_bytes.min(settings.slot_bytes);
+        let longest = longest.min(settings.landing_bytes.saturating_sub(1));
         let short = match (&plan.lanes[..], &lanes[..]) {
             ([lane], [geometry]) => Short::all(&lane.steps, geometry, longest),
             _ => None,

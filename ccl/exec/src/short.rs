@@ -1,9 +1,11 @@
-//! Short calls between coherent peers: their latency is the sum of what their steps cost here.
+//! Short calls: their latency is the sum of what their steps cost here.
 //!
 //! Where a call has one pass and one lane, the bytes of each step are worked out when it is prepared. If each step is on
 //! one run of host memory, and no message is so long that it would stay where it is, then a step is a copy or a reduction
-//! between that and a slot, and a store. Whatever is not as it should be is left to the general way ([`crate::run`]),
+//! between that and a slot, and a store; where peers are not coherent, a put ([`wired`]). Whatever is not as it should be is left to the general way ([`crate::run`]),
 //! which does the same at more length, and takes over at the step where it happened.
+
+mod wired;
 
 use std::sync::Arc;
 
@@ -106,8 +108,10 @@ impl Short {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Done,
-    /// A message has not arrived.
+    /// A message has not arrived; where it will, shows by itself.
     Wait,
+    /// A message has not arrived, and shows only when the transport is polled.
+    Ask,
     /// The general way must see to it.
     General,
 }
@@ -180,6 +184,9 @@ impl ShortRun {
     #[inline]
     fn send(&self, machine: &mut Machine, to: u32, src: Piece) -> Result<Outcome, Error> {
         let link = machine.links[to as usize].as_deref();
+        if link.is_some_and(|link| !link.is_coherent()) {
+            return self.send_wired(machine, to, src);
+        }
         let Some(slot) = link.and_then(|link| link.free_slot(LANE)) else {
             return Ok(Outcome::General);
         };
@@ -202,9 +209,11 @@ impl ShortRun {
         let Some(link) = machine.links[from as usize].as_deref_mut() else {
             return Ok(Outcome::General);
         };
+        if !link.is_coherent() {
+            return self.recv_wired(machine, from, with, dst);
+        }
         let Some(slot) = link.arrived_slot(LANE) else {
-            let wait = link.is_coherent() && link.is_up();
-            return Ok(if wait { Outcome::Wait } else { Outcome::General });
+            return Ok(if link.is_up() { Outcome::Wait } else { Outcome::General });
         };
         let header = Machine::header(slot).filter(|header| {
             header.digest == self.digest && header.bytes as usize == dst.len && !holds
@@ -219,18 +228,30 @@ impl ShortRun {
             _ => return Ok(Outcome::General),
         };
         link.hear_of_freed(LANE, freed);
+        self.consume(machine, message, with, dst)?;
+        machine.take(from, LANE, true, false);
+        Ok(Outcome::Done)
+    }
+
+    /// Copies a message to where it belongs, or combines it with what it belongs to.
+    #[inline]
+    fn consume(
+        &self,
+        machine: &mut Machine,
+        message: Memory,
+        with: Option<&Piece>,
+        dst: Piece,
+    ) -> Result<(), Error> {
         match with {
             None => {
                 let dst = self.piece(machine, dst);
-                self.submit(machine, &Work::copy(message, dst))?;
+                self.submit(machine, &Work::copy(message, dst))
             }
             Some(with) => {
                 let with = self.piece(machine, *with);
-                self.reduce(machine, &[with, message], dst)?;
+                self.reduce(machine, &[with, message], dst)
             }
         }
-        machine.take(from, LANE, true, false);
-        Ok(Outcome::Done)
     }
 
     #[inline]

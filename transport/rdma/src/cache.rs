@@ -36,6 +36,11 @@ impl<T> Cache<T> {
         Self { live: Vec::new(), idle: VecDeque::new(), idle_bytes: 0, limit }
     }
 
+    /// Whether anything is kept.
+    pub(crate) fn keeps(&self) -> bool {
+        self.limit > 0
+    }
+
     /// A registration that covers `memory`, if there is one.
     pub(crate) fn find(&mut self, memory: Memory) -> Option<Arc<Entry<T>>> {
         if let Some(entry) = self.live.iter().find(|entry| entry.memory.contains(memory)) {

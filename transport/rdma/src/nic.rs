@@ -28,9 +28,13 @@ const RECEIVES: u32 = 4096;
 const REFILL: u32 = 64;
 /// Completions of sends that may be outstanding, of all queue pairs together.
 const SENDS: u32 = 4096;
-/// Bytes of a bounce buffer's slot: a head, or a short message whose memory is not registered.
-pub(crate) const BOUNCE: usize = 4096;
+/// Bytes of a short slot of the bounce buffer: a head, or a page of payload with the header before it.
+pub(crate) const BOUNCE: usize = 4096 + 64;
 const BOUNCES: u16 = 256;
+/// Bytes of a long slot, for a longer message whose memory is not registered: up to here a copy takes less time than to
+/// register the memory and to end that again, each a system call that pins or frees every page.
+pub(crate) const LONG_BOUNCE: usize = (128 << 10) + 64;
+const LONG_BOUNCES: u16 = 16;
 /// `IBV_LINK_LAYER_ETHERNET` of the header.
 const ETHERNET: u8 = 2;
 
@@ -93,42 +97,105 @@ impl fmt::Debug for Chain {
     }
 }
 
-/// Short pieces of registered memory that messages are copied to.
+/// Registered memory that messages are copied to, in slots of two lengths. The short ones come first in their numbers.
 #[derive(Debug)]
 pub(crate) struct Bounce {
+    short: Slots,
+    long: Long,
+    pd: Arc<Pd>,
+}
+
+/// The long slots: most transports never need them.
+#[derive(Debug)]
+enum Long {
+    Unmade,
+    Made(Slots),
+    /// The device or a limit of the process's refused them.
+    Refused,
+}
+
+/// Slots of one length.
+#[derive(Debug)]
+struct Slots {
     // Before the pages that it covers.
     mr: Mr,
     pages: Pages,
+    bytes: usize,
     free: Vec<u16>,
+}
+
+impl Slots {
+    fn new(pd: &Arc<Pd>, bytes: usize, count: u16) -> Result<Self> {
+        let pages = Pages::new(bytes * usize::from(count)).map_err(Error::system("mmap"))?;
+        let memory = pages.memory();
+        // SAFETY: the pages are dropped after the registration.
+        let mr = unsafe { Mr::new(pd, memory.ptr.as_ptr(), memory.len, 0) }?;
+        Ok(Self { mr, pages, bytes, free: (0..count).collect() })
+    }
 }
 
 impl Bounce {
     fn new(pd: &Arc<Pd>) -> Result<Self> {
-        let pages = Pages::new(BOUNCE * usize::from(BOUNCES)).map_err(Error::system("mmap"))?;
-        let memory = pages.memory();
-        // SAFETY: the pages are dropped after the registration.
-        let mr = unsafe { Mr::new(pd, memory.ptr.as_ptr(), memory.len, 0) }?;
-        Ok(Self { mr, pages, free: (0..BOUNCES).collect() })
+        let short = Slots::new(pd, BOUNCE, BOUNCES)?;
+        Ok(Self { short, long: Long::Unmade, pd: Arc::clone(pd) })
     }
 
+    /// Whether there is no short slot.
     pub(crate) fn is_empty(&self) -> bool {
-        self.free.is_empty()
+        self.short.free.is_empty()
     }
 
-    pub(crate) fn take(&mut self) -> Option<u16> {
-        self.free.pop()
+    /// Whether there is a slot for so many bytes.
+    pub(crate) fn has(&mut self, len: u64) -> bool {
+        if len <= BOUNCE as u64 {
+            return !self.is_empty();
+        }
+        if matches!(self.long, Long::Unmade) {
+            let made = Slots::new(&self.pd, LONG_BOUNCE, LONG_BOUNCES);
+            self.long = made.map_or(Long::Refused, Long::Made);
+        }
+        let Long::Made(long) = &self.long else { return false };
+        len <= LONG_BOUNCE as u64 && !long.free.is_empty()
+    }
+
+    /// Whether there will never be a slot for so many bytes.
+    pub(crate) fn refuses(&self, len: u64) -> bool {
+        len > LONG_BOUNCE as u64 || len > BOUNCE as u64 && matches!(self.long, Long::Refused)
+    }
+
+    /// A slot for so many bytes.
+    pub(crate) fn take(&mut self, len: u64) -> Option<u16> {
+        if len <= BOUNCE as u64 {
+            return self.short.free.pop();
+        }
+        let Long::Made(long) = &mut self.long else { return None };
+        long.free.pop().map(|slot| BOUNCES + slot)
     }
 
     pub(crate) fn give_back(&mut self, slot: u16) {
-        self.free.push(slot);
+        match (slot.checked_sub(BOUNCES), &mut self.long) {
+            (None, _) => self.short.free.push(slot),
+            (Some(slot), Long::Made(long)) => long.free.push(slot),
+            (Some(_), _) => unreachable!("a slot is given back to where it is from"),
+        }
+    }
+
+    /// The slots that a slot is one of, and which of them.
+    fn find(&self, slot: u16) -> (&Slots, usize) {
+        match (slot.checked_sub(BOUNCES), &self.long) {
+            (None, _) => (&self.short, usize::from(slot)),
+            (Some(slot), Long::Made(long)) => (long, usize::from(slot)),
+            (Some(_), _) => unreachable!("a slot is found where it is from"),
+        }
     }
 
     pub(crate) fn memory(&self, slot: u16) -> Memory {
-        self.pages.memory().part(usize::from(slot) * BOUNCE, BOUNCE)
+        let (slots, at) = self.find(slot);
+        slots.pages.memory().part(at * slots.bytes, slots.bytes)
     }
 
-    pub(crate) fn lkey(&self) -> u32 {
-        self.mr.lkey()
+    pub(crate) fn lkey(&self, slot: u16) -> u32 {
+        self.find(slot).0.mr.lkey()
     }
 }
 
@@ -449,10 +516,43 @@ pub(crate) unsafe fn register(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::verbs::simulated::pd;
 
     #[test]
     fn speeds_follow_width_and_generation() {
         assert_eq!((speed(2, 32), speed(2, 128), speed(1, 1)), (100_000, 400_000, 2_500));
+    }
+
+    #[test]
+    fn bounce_slots_are_long_enough_and_apart() {
+        let mut bounce = Bounce::new(&pd(true)).unwrap();
+        let (short, long) = (BOUNCE as u64, LONG_BOUNCE as u64);
+        let mut taken = Vec::new();
+        for len in [1, short, short + 1, long] {
+            assert!(bounce.has(len));
+            let slot = bounce.take(len).unwrap();
+            assert!(bounce.memory(slot).len as u64 >= len);
+            taken.push(slot);
+        }
+        for (at, slot) in taken.iter().enumerate() {
+            let apart = |other: &u16| !bounce.memory(*slot).overlaps(bounce.memory(*other));
+            assert!(taken[..at].iter().all(apart));
+        }
+        assert!(!bounce.has(long + 1));
+        while bounce.has(long) {
+            taken.push(bounce.take(long).unwrap());
+        }
+        assert!(bounce.take(long).is_none() && !bounce.is_empty());
+        taken.drain(..).for_each(|slot| bounce.give_back(slot));
+        assert!(bounce.has(long));
+    }
+
+    #[test]
+    fn long_bounce_slots_may_be_refused() {
+        let mut bounce = Bounce::new(&pd(true)).unwrap();
+        bounce.long = Long::Refused;
+        assert!(bounce.has(1) && !bounce.has(LONG_BOUNCE as u64));
+        assert!(bounce.refuses(LONG_BOUNCE as u64) && !bounce.refuses(BOUNCE as u64));
     }
 
     #[test]

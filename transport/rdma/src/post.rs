@@ -1,7 +1,7 @@
 //! Puts become work requests.
 //!
-//! A short message of host memory goes with the request itself (inline). One that is a little longer, and whose memory
-//! is not registered, is copied to the bounce buffer. Any other is read by the device where it is: a gather list of the
+//! A short message of host memory goes with the request itself (inline). One that is longer, and whose memory is not
+//! registered, is copied to the bounce buffer as long as that takes less time. Any other is read by the device where it is: a gather list of the
 //! head, which is copied, and of the body's spans.
 
 use dure_device::{Memory, Space};
@@ -14,7 +14,7 @@ use rdma_sys::{
 use crate::flow::Flight;
 use crate::join::{InUse, Link, Note, Stage};
 use crate::memory;
-use crate::nic::BOUNCE;
+use crate::nic::{BOUNCE, LONG_BOUNCE};
 use crate::region::index;
 use crate::stripe::{Immediate, PART, Part, SIGNALS, STRIPED_BYTES, cut};
 use crate::transport::Rdma;
@@ -143,10 +143,11 @@ impl Rdma {
     /// Sends a message as one request that the device reads from memory.
     fn post_one(&mut self, put: &Put<'_>, message: Message, at: usize) -> Result<Posted> {
         let nic = self.queues[at].nic;
-        if self.nics[nic].bounce.is_empty() {
-            return Err(Full);
+        let copies = self.copies(put, message.len) && self.nics[nic].bounce.has(message.len);
+        let head = put.head.len() as u64;
+        if !copies && head > 0 && !self.nics[nic].bounce.has(head) {
+            return self.refuse_head(put, nic, head);
         }
-        let copies = message.len <= BOUNCE as u64 && self.is_host(put) && !self.is_registered(put);
         if !copies && !self.register_all(put) {
             return Ok(Posted::Done);
         }
@@ -157,7 +158,7 @@ impl Rdma {
             let bounce = &self.nics[nic].bounce;
             let (_, slot, len) = self.flights[place].bounce.expect("it was filled");
             let from = bounce.memory(slot).address() as u64;
-            self.entries.push(entry(from, len as u64, bounce.lkey()));
+            self.entries.push(entry(from, len as u64, bounce.lkey(slot)));
         }
         if !copies {
             self.gather(put, nic, (put.head.len() as u64, message.len));
@@ -172,6 +173,20 @@ impl Rdma {
         self.keep(put, place, immediate.is_some());
         self.submit(at, place, message.len, true);
         Ok(if is_pending { Posted::Pending } else { Posted::Done })
+    }
+
+    /// There is no slot for a head. A long one, which is what was copied and is sent again, may never get one.
+    #[cold]
+    fn refuse_head(&mut self, put: &Put<'_>, nic: usize, len: u64) -> Result<Posted> {
+        if !self.nics[nic].bounce.refuses(len) {
+            return Err(Full);
+        }
+        let what = "memory to send from".to_owned();
+        let error = dure_transport::Error::Exhausted { transport: crate::NAME, what };
+        let mut told = std::mem::take(&mut self.told);
+        self.give_up(put.to, error, Note::GivenUp, &mut told);
+        self.told.append(&mut told);
+        Ok(Posted::Done)
     }
 
     /// Sends a long message in parts: over all rails, or because one request does not hold it.
@@ -230,7 +245,7 @@ impl Rdma {
                 let (_, slot, _) = self.flights[place].bounce.expect("there is a head");
                 let bounce = &self.nics[nic].bounce;
                 let from = bounce.memory(slot).address() as u64 + part.from;
-                self.entries.push(entry(from, head.min(end) - part.from, bounce.lkey()));
+                self.entries.push(entry(from, head.min(end) - part.from, bounce.lkey(slot)));
             }
             self.gather(put, nic, (part.from.max(head), end));
             ranges.push(start..self.entries.len());
@@ -270,7 +285,9 @@ impl Rdma {
     /// Copies the head, or the whole message, to a slot of the bounce buffer, of which there is one.
     fn fill(&mut self, place: usize, nic: usize, put: &Put<'_>, whole: bool) {
         let bounce = &mut self.nics[nic].bounce;
-        let slot = bounce.take().expect("it was asked whether there is one");
+        let len = whole.then(|| put.body.iter().map(|span| span.len).sum::<u64>()).unwrap_or(0);
+        let slot = bounce.take(len + put.head.len() as u64);
+        let slot = slot.expect("it was asked whether there is one");
         let memory = bounce.memory(slot);
         // SAFETY: the slot was taken, so nobody else uses it.
         unsafe { memory::write(memory, put.head) };
@@ -285,9 +302,13 @@ impl Rdma {
         self.flights[place].bounce = Some((nic, slot, at));
     }
 
-    fn is_registered(&self, put: &Put<'_>) -> bool {
+    /// Whether a put of so many bytes is copied to the bounce buffer rather than read where it is. Registrations that are
+    /// kept are worth more than a long copy.
+    fn copies(&self, put: &Put<'_>, len: u64) -> bool {
         let regions = self.regions.borrow();
-        put.body.iter().all(|span| regions.is_registered(span.region.0))
+        let most = if regions.keeps() { BOUNCE } else { LONG_BOUNCE };
+        let is_registered = || put.body.iter().all(|span| regions.is_registered(span.region.0));
+        len <= most as u64 && self.is_host(put) && !is_registered()
     }
 
     /// Registers all that a put reads. When that cannot be done, the put cannot be sent, and its peer is given up.

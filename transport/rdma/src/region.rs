@@ -121,6 +121,12 @@ impl Regions {
         }
     }
 
+    /// Whether registrations are kept after their last use.
+    #[inline]
+    pub(crate) fn keeps(&self) -> bool {
+        self.cache.keeps()
+    }
+
     /// Whether a region has been registered already.
     #[inline]
     pub(crate) fn is_registered(&self, number: u32) -> bool {

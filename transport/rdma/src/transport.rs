@@ -33,8 +33,8 @@ pub(crate) const BATCH: usize = 16;
 /// How long a transport that is dropped waits for what it has posted.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// Longest head of a put.
-const HEAD: usize = 256;
+/// Longest head of a put: what fits a slot of the bounce buffer.
+const HEAD: usize = nic::BOUNCE;
 
 /// What [`open`] needs.
 pub struct Options<'a> {

@@ -544,6 +544,16 @@ pub(crate) mod simulated {
         0
     }
 
+    unsafe extern "C" fn reg_mr(
+        pd: *mut ibv_pd,
+        addr: *mut c_void,
+        length: usize,
+        _: c_int,
+    ) -> *mut ibv_mr {
+        let context = ptr::null_mut();
+        Box::into_raw(Box::new(ibv_mr { context, pd, addr, length, handle: 0, lkey: 1, rkey: 1 }))
+    }
+
     unsafe extern "C" fn reg_dmabuf_mr(
         pd: *mut ibv_pd,
         _: u64,
@@ -558,17 +568,18 @@ pub(crate) mod simulated {
     }
 
     unsafe extern "C" fn dereg_mr(mr: *mut ibv_mr) -> c_int {
-        // SAFETY: `reg_dmabuf_mr` made it.
+        // SAFETY: `reg_mr` or `reg_dmabuf_mr` made it.
         drop(unsafe { Box::from_raw(mr) });
         0
     }
 
-    /// A protection domain of a device that registers dma-bufs, or refuses them.
+    /// A protection domain of a device that registers any memory of the host, and dma-bufs or refuses them.
     pub(crate) fn pd(registers: bool) -> Arc<Pd> {
         let mut verbs = Verbs::open().unwrap();
         verbs.ibv_alloc_pd = alloc_pd;
         verbs.ibv_dealloc_pd = dealloc_pd;
         verbs.ibv_close_device = close_device;
+        verbs.ibv_reg_mr = reg_mr;
         verbs.ibv_dereg_mr = dereg_mr;
         verbs.ibv_reg_dmabuf_mr = registers.then_some(reg_dmabuf_mr);
         let verbs = Box::leak(Box::new(verbs));
