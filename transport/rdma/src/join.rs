@@ -233,7 +233,7 @@ impl Rdma {
         (rails, queues): (Box<[Rail]>, Range<usize>),
         hello: &Card,
     ) -> dure_transport::Result<()> {
-        let (mut mailbox, key) = Mailbox::new(&mut *self.side, peer)?;
+        let (mailbox, key) = Mailbox::new(&mut *self.side, peer)?;
         mailbox.write(Letter::Greeting, &hello.0);
         let mut counter = || self.side.counter(peer);
         let ours = Notes {
@@ -405,7 +405,7 @@ impl Rdma {
         let Link::There(pair) = std::mem::replace(self.link(peer), Link::Lost) else { return };
         self.end_pair(&pair);
         if let Some(notes) = pair.theirs {
-            let mut mailbox = pair.mailbox;
+            let mailbox = pair.mailbox;
             let cause = std::error::Error::source(&error).map(ToString::to_string);
             let why = cause.unwrap_or_else(|| error.to_string());
             mailbox.write(Letter::Reason, clipped(&why, WHY).as_bytes());

@@ -285,7 +285,7 @@ impl Rdma {
     /// Copies the head, or the whole message, to a slot of the bounce buffer, of which there is one.
     fn fill(&mut self, place: usize, nic: usize, put: &Put<'_>, whole: bool) {
         let bounce = &mut self.nics[nic].bounce;
-        let len = whole.then(|| put.body.iter().map(|span| span.len).sum::<u64>()).unwrap_or(0);
+        let len = if whole { put.body.iter().map(|span| span.len).sum() } else { 0 };
         let slot = bounce.take(len + put.head.len() as u64);
         let slot = slot.expect("it was asked whether there is one");
         let memory = bounce.memory(slot);

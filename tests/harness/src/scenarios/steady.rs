@@ -50,6 +50,7 @@ pub(super) fn steady(seat: &Seat) -> Result<()> {
 
 /// Small whole numbers, whose sums are exact in any order.
 fn value(index: usize, call: u32, rank: u32) -> f32 {
-    let mixed = (index % 509) as u32 * 7 + call * 3 + rank * 11;
+    let place = u32::try_from(index % 509).expect("it is below 509");
+    let mixed = place * 7 + call * 3 + rank * 11;
     f32::from(u16::try_from(mixed % 1021).expect("it is below 1021"))
 }
