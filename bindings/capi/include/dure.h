@@ -279,7 +279,8 @@ dureResult_t dureCommAbort(dureComm_t comm);
 
 /* ---- 6. Communicators: asking them --------------------------------------------------------------------------------- */
 
-/* *asyncError is dureSuccess, dureInProgress while a non-blocking communicator is being made, or its first fatal error. */
+/* *asyncError is dureSuccess, dureInProgress while a non-blocking communicator is being made, its first fatal error, or
+ * dureDegraded [Dure] while it works but wires have failed: dureGetLastError(comm) says which. */
 dureResult_t dureCommGetAsyncError(dureComm_t comm, dureResult_t *asyncError);
 
 /* Number of ranks. */

@@ -414,7 +414,7 @@ mod tests {
             present: 3,
             counted: vec![u64::MAX; 64],
             why: "ü".repeat(WHY),
-            queues: offer.queues.clone(),
+            queues: offer.queues,
         };
         assert!(statement.encode().len() <= Statement::MAX);
         let read = Statement::decode(&statement.encode()).unwrap();
