@@ -28,6 +28,7 @@ mod cache;
 mod card;
 mod counters;
 mod error;
+pub mod fabric;
 mod gid;
 mod join;
 mod memory;
@@ -44,7 +45,7 @@ mod stripe;
 mod transport;
 mod verbs;
 
-pub use crate::counters::Moved;
+pub use crate::counters::{Counters, Moved};
 pub use crate::error::{Completion, Error, Result, Wire};
 pub use crate::nic::GidIndex;
 pub use crate::queue::Patience;
