@@ -1,0 +1,115 @@
+//! How a side waits: it looks again and again, gives its core away when that goes on, and gives up when nothing moves.
+
+use std::time::{Duration, Instant};
+
+use crate::output::Failure;
+
+/// Turns without progress after which each turn offers the core to others: the peer, or the kernel's work for a software
+/// device, may need it.
+const SPINS: u32 = 200;
+/// Turns between looks at the clock.
+const TURNS_PER_LOOK: u32 = 256;
+
+/// One wait.
+#[derive(Debug)]
+pub(super) struct Wait {
+    patience: Duration,
+    turns: u32,
+    since: Option<Instant>,
+}
+
+impl Wait {
+    pub(super) fn new(patience: Duration) -> Self {
+        Self { patience, turns: 0, since: None }
+    }
+
+    /// Something moved.
+    #[inline]
+    pub(super) fn progress(&mut self) {
+        self.turns = 0;
+        self.since = None;
+    }
+
+    /// Nothing moved in this turn.
+    #[inline]
+    pub(super) fn turn(&mut self, what: &str) -> Result<(), Failure> {
+        self.turns += 1;
+        if self.turns < SPINS {
+            std::hint::spin_loop();
+            return Ok(());
+        }
+        if self.turns.is_multiple_of(TURNS_PER_LOOK) {
+            self.look(what)?;
+        }
+        std::thread::yield_now();
+        Ok(())
+    }
+
+    /// Gives up when nothing has moved for too long.
+    #[cold]
+    pub(super) fn look(&mut self, what: &str) -> Result<(), Failure> {
+        let since = *self.since.get_or_insert_with(Instant::now);
+        if since.elapsed() < self.patience {
+            return Ok(());
+        }
+        Err(Failure::Failed(format!("waited {:?} for {what}: nothing moved", self.patience)))
+    }
+}
+
+/// How many messages a row measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Count {
+    Messages(u64),
+    For(Duration),
+}
+
+impl Count {
+    /// Room for what is noted of each message.
+    pub(super) fn room(self) -> usize {
+        match self {
+            // More are rare, and then the room grows.
+            Self::Messages(count) => usize::try_from(count).unwrap_or(0).min(1 << 24),
+            Self::For(_) => 1 << 16,
+        }
+    }
+
+    /// Whether message number `next` is still to be sent, at so many nanoseconds from the start.
+    #[inline]
+    pub(super) fn goes_on(self, next: u64, nanos: u64) -> bool {
+        match self {
+            Self::Messages(count) => next < count,
+            Self::For(time) => u128::from(nanos) < time.as_nanos(),
+        }
+    }
+}
+
+/// Nanoseconds since `begin`.
+#[inline]
+pub(super) fn nanos_since(begin: Instant) -> u64 {
+    u64::try_from(begin.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_without_progress_ends() {
+        let mut wait = Wait::new(Duration::from_millis(1));
+        let failure = loop {
+            if let Err(failure) = wait.turn("a miracle") {
+                break failure.to_string();
+            }
+        };
+        assert!(failure.contains("a miracle"), "{failure}");
+        wait.progress();
+        assert!(wait.turn("more").is_ok());
+    }
+
+    #[test]
+    fn rows_end_by_number_or_by_time() {
+        assert!(Count::Messages(2).goes_on(1, u64::MAX) && !Count::Messages(2).goes_on(2, 0));
+        let second = Count::For(Duration::from_secs(1));
+        assert!(second.goes_on(u64::MAX, 999_999_999) && !second.goes_on(0, 1_000_000_000));
+    }
+}
