@@ -18,7 +18,8 @@ use crate::size;
         Write tests go through the transport as collectives do: a put of the message into the peer's memory, in latency\n\
         tests with its signal. Reads, sends and atomics are verbs of RDMA, beneath the transport. Bandwidth is that of all\n\
         messages from the first post until the server has said that all are there, in units of 2^20 bytes (10^9 bits with\n\
-        --report_gbits); BW peak is the best between a post and a later completion. Latency is half of a round trip for\n\
+        --report_gbits); BW peak is the best between a post and a later completion, and 0 where only the other side knows when\n\
+        messages land. Latency is half of a round trip for\n\
         write and send, a whole one for read and atomic. What arrived is compared with what was sent after every row.\n\n\
         matrix measures the paths between all ranks of a job, one after the other. Ranks come from --local N, or from the\n\
         environment that torchrun, mpirun, srun or DURE_RANK, DURE_SIZE and DURE_ROOT leave."

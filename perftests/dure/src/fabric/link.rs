@@ -10,6 +10,7 @@ use super::memory::{Area, sleep};
 use super::net::{Net, failed};
 use super::test::Kind;
 use super::wait::Wait;
+use super::write::Landing;
 use crate::output::{Failure, chain};
 
 /// Counters of a link, each bumped by the peer.
@@ -184,6 +185,17 @@ impl Links {
     pub(super) fn most_copied(&mut self, at: usize) -> u64 {
         let peer = self.links[at].peer;
         self.net.transport().caps(peer).head as u64
+    }
+
+    /// When messages to a peer have landed, as far as this side can tell.
+    pub(super) fn landing(&mut self, at: usize) -> Landing {
+        let peer = self.links[at].peer;
+        let caps = self.net.transport().caps(peer);
+        match (caps.coherent, caps.unattended) {
+            (true, _) => Landing::AtOnce,
+            (false, true) => Landing::WhenFree,
+            (false, false) => Landing::Unknown,
+        }
     }
 
     /// Whether both sides must poll for anything to move.

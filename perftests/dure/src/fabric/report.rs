@@ -39,7 +39,7 @@ fn result(row: &Row, unit: Unit) -> Value {
 }
 
 /// Times in microseconds.
-fn of_latency(latency: &Latency) -> Value {
+pub(super) fn of_latency(latency: &Latency) -> Value {
     let Latency { min, max, typical, average, deviation, p50, p90, p99, p999 } = latency;
     json!({
         "t_min": min, "t_max": max, "t_typical": typical, "t_avg": average, "t_stdev": deviation,

@@ -66,7 +66,7 @@ pub(super) fn bandwidth(
 ) -> Result<(Sent, u64), Failure> {
     let message = shape.message(links, at);
     links.meet(at)?;
-    let mut stream = Stream::new(shape);
+    let mut stream = Stream::new(shape, links.landing(at));
     if part.sends {
         stream.post_all(links, at, shape, &message)?;
         for flow in 0..shape.flows {
@@ -74,17 +74,15 @@ pub(super) fn bandwidth(
         }
     }
     let mut nanos = 0;
-    if part.sends && part.receives {
-        nanos = finish_both(links, at, shape.flows, stream.begin)?;
-    } else if part.sends {
-        nanos = stream.finish(links, at)?;
+    if part.sends {
+        nanos = stream.finish(links, at, if part.receives { shape.flows } else { 0 })?;
     } else {
         links.expect(at, Bell::Done, shape.flows.into())?;
         links.ring(at, Bell::Seen, 0)?;
     }
     links.drain(stream.pending)?;
     let wrong = if part.receives { shape.wrong(links, at) } else { 0 };
-    Ok((Sent { messages: stream.posted, nanos, peak: stream.stamps.peak() }, wrong))
+    Ok((Sent { messages: stream.posted, nanos, peak: stream.peak(nanos) }, wrong))
 }
 
 /// Messages of a row on their way.
@@ -95,16 +93,28 @@ struct Stream {
     pending: u64,
     /// Of these, those that were noted when they became free.
     noted: u64,
-    /// Whether times are kept.
+    /// Whether times are kept: not where it is unknown when messages land, and not for a duration.
     keeps: bool,
+    landing: Landing,
     stamps: Stamps,
 }
 
+/// When a message is in the peer's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Landing {
+    /// When it has been posted.
+    AtOnce,
+    /// When the transport gives its source back, if it did not do so at once.
+    WhenFree,
+    /// Only the peer knows.
+    Unknown,
+}
+
 impl Stream {
-    fn new(shape: &Shape) -> Self {
-        let keeps = matches!(shape.count, Count::Messages(_));
+    fn new(shape: &Shape, landing: Landing) -> Self {
+        let keeps = landing != Landing::Unknown && matches!(shape.count, Count::Messages(_));
         let stamps = Stamps::new(if keeps { shape.count.room() } else { 0 });
-        Self { begin: Instant::now(), posted: 0, pending: 0, noted: 0, keeps, stamps }
+        Self { begin: Instant::now(), posted: 0, pending: 0, noted: 0, keeps, landing, stamps }
     }
 
     /// Posts the messages of a row, over the flows in turn.
@@ -127,7 +137,7 @@ impl Stream {
                 self.stamps.posted.push(now);
             }
             now = nanos_since(self.begin);
-            if free && self.keeps {
+            if free && self.landing == Landing::AtOnce && self.keeps {
                 self.stamps.completed.push(now);
             }
             if self.posted.is_multiple_of(shape.moderation.into()) {
@@ -157,40 +167,38 @@ impl Stream {
         freed > 0
     }
 
-    /// Waits until the peer has all. Gives the time from the first post.
-    fn finish(&mut self, links: &mut Links, at: usize) -> Result<u64, Failure> {
+    /// Waits until the peer has all. Gives the time from the first post. When the peer sends too, over so many flows, it is
+    /// told that its messages are here as soon as they are.
+    fn finish(&mut self, links: &mut Links, at: usize, theirs: u16) -> Result<u64, Failure> {
+        let (mut told, mut end) = (theirs == 0, None);
         let mut wait = links.wait();
-        while !links.has_rung(at, Bell::Seen, 1) {
+        while !told || end.is_none() {
             links.turn()?;
             if self.note(links) {
                 wait.progress();
-            } else {
-                wait.turn("the other side to have all")?;
             }
+            if !told && links.has_rung(at, Bell::Done, theirs.into()) {
+                links.note(at, Bell::Done, theirs.into());
+                links.ring(at, Bell::Seen, 0)?;
+                told = true;
+            }
+            if end.is_none() && links.has_rung(at, Bell::Seen, 1) {
+                links.note(at, Bell::Seen, 1);
+                end = Some(nanos_since(self.begin));
+            }
+            wait.turn("the other side to have all")?;
         }
-        links.note(at, Bell::Seen, 1);
-        Ok(nanos_since(self.begin))
+        Ok(end.unwrap_or(1))
     }
-}
 
-/// Both sides send: each says that it has seen the other's end as soon as it has. Gives the time until the own end was seen.
-fn finish_both(links: &mut Links, at: usize, flows: u16, begin: Instant) -> Result<u64, Failure> {
-    let (mut told, mut end) = (false, None);
-    let mut wait = links.wait();
-    while !told || end.is_none() {
-        links.turn()?;
-        if !told && links.has_rung(at, Bell::Done, flows.into()) {
-            links.note(at, Bell::Done, flows.into());
-            links.ring(at, Bell::Seen, 0)?;
-            told = true;
+    /// Messages a second, of the fastest run of them; 0 where that is not known.
+    fn peak(&self, nanos: u64) -> f64 {
+        if !self.keeps || self.stamps.completed.is_empty() {
+            return 0.0;
         }
-        if end.is_none() && links.has_rung(at, Bell::Seen, 1) {
-            links.note(at, Bell::Seen, 1);
-            end = Some(nanos_since(begin));
-        }
-        wait.turn("the other side to have all")?;
+        // A run of all ends when the peer has said so, a little after the last completion.
+        self.stamps.peak().max(self.posted as f64 * 1e9 / nanos.max(1) as f64)
     }
-    Ok(end.unwrap_or(1))
 }
 
 /// The client's side of one row of a latency test: round trips in nanoseconds, and the bytes that arrived wrong.
