@@ -36,7 +36,7 @@ const LOAD_DEPTH: u64 = 16;
 /// The flow of load; messages that are measured begin at flow 0.
 const LOAD_FLOW: Flow = Flow(1);
 /// Turns that a side spins before it sleeps where its help is not needed.
-const SPINS: u32 = 2000;
+const SPINS: u32 = 200;
 /// How long a side sleeps before it looks again whether the peer is there.
 const NAP: Duration = Duration::from_millis(100);
 
@@ -267,8 +267,12 @@ impl Links {
     pub(super) fn expect(&mut self, at: usize, bell: Bell, times: u64) -> Result<(), Failure> {
         let may_sleep = !self.is_attended(at);
         let mut turns = 0;
-        while !self.has_rung(at, bell, times) {
+        loop {
             self.turn()?;
+            // Asked after every look: what has been seen rings nobody awake.
+            if self.has_rung(at, bell, times) {
+                break;
+            }
             turns += 1;
             if turns < SPINS {
                 std::hint::spin_loop();

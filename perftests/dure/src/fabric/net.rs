@@ -36,9 +36,10 @@ pub(super) struct Me<'a> {
 impl Net {
     pub(super) fn open(kind: Kind, me: &Me<'_>) -> Result<Self, Failure> {
         match kind {
-            Kind::Tcp => Ok(Self::Plain(tcp(me, me.flows)?)),
+            Kind::Tcp => Ok(Self::Plain(tcp(me, me.flows, Driver::Auto)?)),
             Kind::Rdma => {
-                let side = tcp(me, 1)?;
+                // It carries no data, so a system call now and then is all it may cost.
+                let side = tcp(me, 1, Driver::Poll)?;
                 Ok(Self::Rdma(device::open(Peer(me.rank), side, me.flows, me.choice)?))
             }
             Kind::Pool => {
@@ -64,12 +65,12 @@ pub(super) fn failed(kind: Kind, error: impl std::error::Error + Send + Sync + '
     Failure::Wire { what: format!("the {} transport", kind.name()), source: Box::new(error) }
 }
 
-fn tcp(me: &Me<'_>, flows: u16) -> Result<Box<dyn Transport>, Failure> {
+fn tcp(me: &Me<'_>, flows: u16, driver: Driver) -> Result<Box<dyn Transport>, Failure> {
     let opened = Port::bind(PortOptions::default()).map(|port| {
         let number = port.number();
         let addresses = me.addresses.iter().map(|ip| SocketAddr::new(*ip, number)).collect();
         let (me, key) = (Peer(me.rank), Key::new(me.key));
-        dure_tcp::Options { me, id: ID, key, port, addresses, flows, driver: Driver::Auto }
+        dure_tcp::Options { me, id: ID, key, port, addresses, flows, driver }
     });
     let options = opened.map_err(|error| failed(Kind::Tcp, error))?;
     dure_tcp::open(options).map_err(|error| failed(Kind::Tcp, error))
