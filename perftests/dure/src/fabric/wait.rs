@@ -6,7 +6,7 @@ use crate::output::Failure;
 
 /// Turns without progress after which each turn offers the core to others: the peer, or the kernel's work for a software
 /// device, may need it.
-const SPINS: u32 = 200;
+const SPINS: u32 = 16;
 /// Turns between looks at the clock.
 const TURNS_PER_LOOK: u32 = 256;
 
