@@ -168,12 +168,14 @@ impl Control {
         Ok(serde_json::from_slice(&text)?)
     }
 
+    #[cfg(feature = "verbs")]
     /// The next message, whenever it comes: while the other side measures. The system finds out when its host is gone.
     pub(crate) fn receive_whenever(&mut self) -> Result<Message, Failure> {
         while !self.has_message(self.patience)? {}
         self.receive()
     }
 
+    #[cfg(feature = "verbs")]
     /// Whether a message, or the end, has come.
     pub(crate) fn has_message(&self, within: Duration) -> Result<bool, Failure> {
         is_readable(&self.stream, within)

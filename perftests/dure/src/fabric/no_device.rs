@@ -19,7 +19,6 @@ pub(super) struct Choice {
 pub(super) struct Port {
     pub(super) device: String,
     pub(super) link: &'static str,
-    pub(super) mtu: u32,
     pub(super) gid: (u8, String),
 }
 
@@ -28,6 +27,7 @@ pub(super) struct Port {
 pub(super) enum Opened {}
 
 impl Opened {
+    #[expect(clippy::needless_pass_by_ref_mut, reason = "as where there is one")]
     pub(super) fn transport(&mut self) -> &mut dyn Transport {
         match *self {}
     }

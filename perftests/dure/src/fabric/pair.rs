@@ -28,7 +28,6 @@ const CLIENT: u32 = 1;
 /// One side.
 pub(super) struct Pair {
     client: bool,
-    patience: Duration,
     way: Way,
     ports: Vec<Port>,
     ends: [String; 2],
@@ -42,7 +41,7 @@ enum Way {
     Links(Box<Links>),
     /// Verbs beneath it.
     #[cfg(feature = "verbs")]
-    Raw(Box<device::Raw>),
+    Raw(Box<device::Raw>, Duration),
 }
 
 /// What one side has of a row.
@@ -105,7 +104,6 @@ impl Pair {
         let ends = here.map(|address| address.to_string());
         let mut pair = Self {
             client,
-            patience,
             way: Way::open(settings, choice, (client, key), here[0], patience)?,
             ports,
             ends,
@@ -145,7 +143,7 @@ impl Pair {
                 }
             }
             #[cfg(feature = "verbs")]
-            Way::Raw(raw) => {
+            Way::Raw(raw, _) => {
                 raw.connect(&card, self.client).map_err(device::failed)?;
                 if let Some(wire) = raw.wires().next() {
                     (self.ends, self.mtu) = (device::ends(wire), Some(wire.mtu));
@@ -231,14 +229,14 @@ impl Pair {
                 over_links(links, &shape, bandwidth, write::Part { sends, receives }, loaded)
             }
             #[cfg(feature = "verbs")]
-            Way::Raw(raw) => {
+            Way::Raw(raw, patience) => {
                 let shape = verbs::Shape {
                     test: settings.test,
                     size: u32::try_from(size).unwrap_or(u32::MAX),
                     count,
                     queues: settings.queues,
                     seed,
-                    patience: self.patience,
+                    patience: *patience,
                 };
                 beneath(raw, control, &shape, (self.client, sends))
             }
@@ -273,7 +271,7 @@ impl Way {
         }
         #[cfg(feature = "verbs")]
         {
-            Ok(Self::Raw(Box::new(raw(settings, choice)?)))
+            Ok(Self::Raw(Box::new(raw(settings, choice)?), patience))
         }
         #[cfg(not(feature = "verbs"))]
         {
@@ -288,7 +286,7 @@ impl Way {
         match self {
             Self::Links(links) => Ok(links.address().0.into()),
             #[cfg(feature = "verbs")]
-            Self::Raw(raw) => Ok(raw.card().map_err(device::failed)?.0.into()),
+            Self::Raw(raw, _) => Ok(raw.card().map_err(device::failed)?.0.into()),
         }
     }
 }
