@@ -4,52 +4,54 @@ use std::time::{Duration, Instant};
 
 use crate::output::Failure;
 
-/// Turns without progress after which each turn offers the core to others: the peer, or the kernel's work for a software
-/// device, may need it.
-const SPINS: u32 = 16;
+/// How long a wait spins before each turn offers the core to others: longer than a message takes over a fast wire, and no
+/// longer, as the peer, or the kernel's work for a software device, may need this core.
+const SPIN: Duration = Duration::from_micros(20);
 /// Turns between looks at the clock.
-const TURNS_PER_LOOK: u32 = 256;
+const TURNS_PER_LOOK: u32 = 4;
 
 /// One wait.
 #[derive(Debug)]
 pub(super) struct Wait {
     patience: Duration,
     turns: u32,
+    /// When nothing had moved for some turns.
     since: Option<Instant>,
+    yields: bool,
 }
 
 impl Wait {
     pub(super) fn new(patience: Duration) -> Self {
-        Self { patience, turns: 0, since: None }
+        Self { patience, turns: 0, since: None, yields: false }
     }
 
     /// Something moved.
     #[inline]
     pub(super) fn progress(&mut self) {
-        self.turns = 0;
-        self.since = None;
+        (self.turns, self.since, self.yields) = (0, None, false);
     }
 
     /// Nothing moved in this turn.
     #[inline]
     pub(super) fn turn(&mut self, what: &str) -> Result<(), Failure> {
-        self.turns += 1;
-        if self.turns < SPINS {
-            std::hint::spin_loop();
-            return Ok(());
-        }
+        self.turns = self.turns.wrapping_add(1);
         if self.turns.is_multiple_of(TURNS_PER_LOOK) {
             self.look(what)?;
         }
-        std::thread::yield_now();
+        if self.yields {
+            std::thread::yield_now();
+        } else {
+            std::hint::spin_loop();
+        }
         Ok(())
     }
 
     /// Gives up when nothing has moved for too long.
-    #[cold]
-    pub(super) fn look(&mut self, what: &str) -> Result<(), Failure> {
+    fn look(&mut self, what: &str) -> Result<(), Failure> {
         let since = *self.since.get_or_insert_with(Instant::now);
-        if since.elapsed() < self.patience {
+        let elapsed = since.elapsed();
+        self.yields = elapsed > SPIN;
+        if elapsed < self.patience {
             return Ok(());
         }
         Err(Failure::Failed(format!("waited {:?} for {what}: nothing moved", self.patience)))
