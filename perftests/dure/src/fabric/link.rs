@@ -9,7 +9,7 @@ use dure_transport::{
 use super::memory::{Area, sleep};
 use super::net::{Net, failed};
 use super::test::Kind;
-use super::wait::Wait;
+use super::wait::{SPIN, Wait};
 use super::write::Landing;
 use crate::output::{Failure, chain};
 
@@ -68,6 +68,8 @@ pub(super) struct Links {
     kind: Kind,
     net: Net,
     patience: Duration,
+    /// How long a wait spins.
+    spin: Duration,
     links: Vec<Link>,
     events: Vec<Event>,
     /// Measured messages whose source is free again, since the row began; those that make load, and are posted.
@@ -78,7 +80,12 @@ pub(super) struct Links {
 impl Links {
     pub(super) fn new(kind: Kind, net: Net, patience: Duration) -> Self {
         let (links, events) = (Vec::new(), Vec::new());
-        Self { kind, net, patience, links, events, freed: 0, load: (0, 0) }
+        Self { kind, net, patience, spin: SPIN, links, events, freed: 0, load: (0, 0) }
+    }
+
+    /// Ranks share cores: who waits may be on the core that the other one needs, so nobody spins.
+    pub(super) fn share_cores(&mut self) {
+        self.spin = Duration::ZERO;
     }
 
     pub(super) fn address(&mut self) -> Card {
@@ -116,7 +123,7 @@ impl Links {
 
     /// Waits until all peers are up.
     pub(super) fn wait_up(&mut self) -> Result<(), Failure> {
-        let mut wait = Wait::new(self.patience);
+        let mut wait = Wait::new(self.patience, self.spin);
         while self.links.iter().any(|link| link.theirs.is_none()) {
             let events = self.poll();
             for event in events {
@@ -213,7 +220,7 @@ impl Links {
         flow: u16,
         bell: Option<Bell>,
     ) -> Result<bool, Failure> {
-        let mut wait = Wait::new(self.patience);
+        let mut wait = Wait::new(self.patience, self.spin);
         loop {
             let link = &self.links[at];
             let (theirs, into) = link.theirs.expect("messages are put to peers that are up");
@@ -321,7 +328,7 @@ impl Links {
 
     /// Waits until the source of everything that was put is free: `pending` measured messages, and the load.
     pub(super) fn drain(&mut self, pending: u64) -> Result<(), Failure> {
-        let mut wait = Wait::new(self.patience);
+        let mut wait = Wait::new(self.patience, self.spin);
         while self.freed < pending || self.load.1 < self.load.0 {
             let before = (self.freed, self.load.1);
             self.turn()?;
@@ -336,7 +343,7 @@ impl Links {
     }
 
     pub(super) fn wait(&self) -> Wait {
-        Wait::new(self.patience)
+        Wait::new(self.patience, self.spin)
     }
 
     /// Both ends of each queue pair to a peer, in words; empty where there are none.

@@ -7,7 +7,7 @@ use super::device::{Raw, Request, failed};
 use super::figures::Stamps;
 use super::memory::{differing, pattern};
 use super::test::Test;
-use super::wait::{Count, Wait, nanos_since};
+use super::wait::{Count, SPIN, Wait, nanos_since};
 use super::write::Sent;
 use crate::output::Failure;
 
@@ -95,7 +95,7 @@ impl Flow {
             Count::Messages(_) => shape.count.room(),
             Count::For(_) => 0,
         };
-        let (stamps, wait) = (Stamps::new(room), Wait::new(shape.patience));
+        let (stamps, wait) = (Stamps::new(room), Wait::new(shape.patience, SPIN));
         Self { begin: Instant::now(), posted: 0, done: 0, received: 0, stamps, wait }
     }
 
@@ -205,7 +205,7 @@ pub(super) fn latency(
 ) -> Result<Vec<u64>, Failure> {
     let request = shape.request();
     let mut times = Vec::with_capacity(shape.count.room());
-    let mut wait = Wait::new(shape.patience);
+    let mut wait = Wait::new(shape.patience, SPIN);
     let begin = Instant::now();
     let (mut before, mut received, mut done) = (0, 0, 0_u64);
     while shape.count.goes_on(times.len() as u64, before) {
@@ -241,7 +241,7 @@ pub(super) fn answer(raw: &mut Raw, control: &mut Control, shape: &Shape) -> Res
     if shape.request() != Request::Send {
         return sent(&control.receive_whenever()?);
     }
-    let mut wait = Wait::new(shape.patience);
+    let mut wait = Wait::new(shape.patience, SPIN);
     let (mut posted, mut done, mut turns) = (0_u64, 0, 0_u32);
     loop {
         let progress = raw.poll().map_err(failed)?;

@@ -6,7 +6,7 @@ use crate::output::Failure;
 
 /// How long a wait spins before each turn offers the core to others: longer than a message takes over a fast wire, and no
 /// longer, as the peer, or the kernel's work for a software device, may need this core.
-const SPIN: Duration = Duration::from_micros(20);
+pub(super) const SPIN: Duration = Duration::from_micros(20);
 /// Turns between looks at the clock.
 const TURNS_PER_LOOK: u32 = 4;
 
@@ -14,6 +14,7 @@ const TURNS_PER_LOOK: u32 = 4;
 #[derive(Debug)]
 pub(super) struct Wait {
     patience: Duration,
+    spin: Duration,
     turns: u32,
     /// When nothing had moved for some turns.
     since: Option<Instant>,
@@ -21,8 +22,9 @@ pub(super) struct Wait {
 }
 
 impl Wait {
-    pub(super) fn new(patience: Duration) -> Self {
-        Self { patience, turns: 0, since: None, yields: false }
+    /// Of a side that spins for so long, and waits for so long.
+    pub(super) fn new(patience: Duration, spin: Duration) -> Self {
+        Self { patience, spin, turns: 0, since: None, yields: false }
     }
 
     /// Something moved.
@@ -50,7 +52,7 @@ impl Wait {
     fn look(&mut self, what: &str) -> Result<(), Failure> {
         let since = *self.since.get_or_insert_with(Instant::now);
         let elapsed = since.elapsed();
-        self.yields = elapsed > SPIN;
+        self.yields = elapsed > self.spin;
         if elapsed < self.patience {
             return Ok(());
         }
@@ -97,7 +99,7 @@ mod tests {
 
     #[test]
     fn a_wait_without_progress_ends() {
-        let mut wait = Wait::new(Duration::from_millis(1));
+        let mut wait = Wait::new(Duration::from_millis(1), SPIN);
         let failure = loop {
             if let Err(failure) = wait.turn("a miracle") {
                 break failure.to_string();

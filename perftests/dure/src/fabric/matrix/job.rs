@@ -75,6 +75,9 @@ impl<'c> Job<'c> {
             let addresses = addresses(self.comm, config)?;
             let me = Me { rank: self.comm.rank(), key, addresses, flows: FLOWS, choice };
             let mut opened = Links::new(kind, Net::open(kind, &me)?, self.plan.patience);
+            if shares_cores(self.comm) {
+                opened.share_cores();
+            }
             let address = opened.address().0;
             let len = u16::try_from(address.len()).unwrap_or(0);
             card[..2].copy_from_slice(&len.to_le_bytes());
@@ -205,6 +208,12 @@ fn kinds(comm: &Communicator, args: &Args) -> Result<Vec<Option<Kind>>, Failure>
         Ok(Some(kind))
     };
     (0..comm.size()).map(kind).collect()
+}
+
+/// Whether the ranks of this host are as many as its cores, or more: others than the two that measure run there too.
+fn shares_cores(comm: &Communicator) -> bool {
+    let here = (0..comm.size()).filter(|rank| comm.shares_host(*rank)).count();
+    std::thread::available_parallelism().is_ok_and(|cores| here >= cores.get())
 }
 
 fn random() -> Result<[u8; 32], Failure> {
