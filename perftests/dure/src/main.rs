@@ -1,4 +1,4 @@
-//! The program `dure`: perf tests, tools for plans, comparison of results, diagnosis of a host.
+//! The program `dure`: perf tests of collectives and of wires, tools for plans, comparison of results, diagnosis of a host.
 //!
 //! Exit status: 0 when everything asked for holds, 1 when something measured or checked does not, 2 when the call itself
 //! was wrong.
@@ -7,6 +7,7 @@
 
 mod compare;
 mod doctor;
+mod fabric;
 mod output;
 mod perf;
 mod plan;
@@ -34,6 +35,8 @@ struct Cli {
 enum Command {
     /// Measure a collective over a range of sizes, and check its results.
     Perf(perf::Args),
+    /// Measure a path between two processes, or all paths of a job, over any wire.
+    Fabric(Box<fabric::Args>),
     /// Show, prove and draw plans.
     Plan(plan::Args),
     /// Compare two results of `dure perf`.
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
     };
     let verdict = match cli.command {
         Command::Perf(args) => perf::run(&args),
+        Command::Fabric(args) => fabric::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Doctor(args) => doctor::run(&args),

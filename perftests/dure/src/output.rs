@@ -53,6 +53,13 @@ pub(crate) enum Failure {
     /// Standard output was closed, or is full.
     #[error("standard output")]
     Output(#[from] io::Error),
+    /// A wire, or what leads to it.
+    #[error("{what}")]
+    Wire {
+        what: String,
+        #[source]
+        source: Box<dyn StdError + Send + Sync>,
+    },
     /// The library's error.
     #[error(transparent)]
     Library(#[from] dure::Error),
@@ -88,7 +95,7 @@ impl Failure {
 }
 
 /// An error and its causes on one line.
-fn chain(error: &dyn StdError) -> String {
+pub(crate) fn chain(error: &dyn StdError) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

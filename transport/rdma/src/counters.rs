@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// Counters of one port at one time.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Counters {
+pub struct Counters {
     folders: Vec<PathBuf>,
     values: BTreeMap<String, u64>,
 }
@@ -29,7 +29,7 @@ impl fmt::Display for Moved {
 
 impl Moved {
     /// Whether it counts traffic, which always moves.
-    fn is_traffic(&self) -> bool {
+    pub fn is_traffic(&self) -> bool {
         let name = self.name.as_str();
         let plain = ["sent_pkts", "rcvd_pkts", "lifespan", "rdma_sends", "rdma_recvs"];
         let requests = ["rx_write_requests", "rx_read_requests", "rx_atomic_requests"];
@@ -55,7 +55,7 @@ impl Moved {
 
 impl Counters {
     /// Reads those of a port. Where there are none, there are none.
-    pub(crate) fn read(device: &str, port: u8) -> Self {
+    pub fn read(device: &str, port: u8) -> Self {
         let port = Path::new("/sys/class/infiniband").join(device).join(format!("ports/{port}"));
         Self::of(vec![port.join("counters"), port.join("hw_counters")])
     }
@@ -71,9 +71,14 @@ impl Counters {
         Self { folders, values }
     }
 
+    /// The counters by name; empty where there is nothing to read.
+    pub fn values(&self) -> &BTreeMap<String, u64> {
+        &self.values
+    }
+
     /// What moved since; errors first, then traffic, each by name. `None` where there is nothing to read, as in a
     /// container without the device's files.
-    pub(crate) fn moved(&self) -> Option<Vec<Moved>> {
+    pub fn moved(&self) -> Option<Vec<Moved>> {
         let now = Self::of(self.folders.clone());
         if now.values.is_empty() {
             return None;

@@ -29,6 +29,7 @@ mod cache;
 mod card;
 mod counters;
 mod error;
+pub mod fabric;
 mod failover;
 mod flow;
 mod gid;
@@ -51,7 +52,7 @@ mod stripe;
 mod transport;
 mod verbs;
 
-pub use crate::counters::Moved;
+pub use crate::counters::{Counters, Moved};
 pub use crate::error::{Completion, Error, Result, Wire};
 pub use crate::nic::GidIndex;
 pub use crate::queue::Patience;

@@ -212,7 +212,7 @@ pub(crate) fn open_all(
     let wanted = |name: &str| {
         let wanted = allows(name);
         if !wanted {
-            why.push(format!("{name} is excluded by DURE_HCA"));
+            why.push(format!("{name} is not asked for (DURE_HCA; -d of dure fabric)"));
         }
         wanted
     };
@@ -360,7 +360,9 @@ impl Nic {
         if found.is_empty() {
             let which = match gid_index {
                 GidIndex::Any => "no GID of an address of this network namespace".to_owned(),
-                GidIndex::At(index) => format!("no usable GID at DURE_GID_INDEX={index}"),
+                GidIndex::At(index) => {
+                    format!("no usable GID at index {index} (DURE_GID_INDEX; -x of dure fabric)")
+                }
             };
             return Err(Unusable::Because(format!("has {which}")));
         }

@@ -36,11 +36,11 @@ const RETRIES: u8 = 6;
 /// computes polls late, which is no fault; one that died is known from the side channel.
 const RNR_RETRIES: u8 = 7;
 /// How long the peer asks senders to wait then: 12 is 0.64 ms (specification, table 45), many polls and few repeats.
-const RNR_TIMER: u8 = 12;
+pub(crate) const RNR_TIMER: u8 = 12;
 /// Routers that a packet may pass: the default of IP (RFC 1700).
 const HOPS: u8 = 64;
 /// The default partition (specification, 10.9.1.2).
-const PKEY_INDEX: u16 = 0;
+pub(crate) const PKEY_INDEX: u16 = 0;
 /// Nothing here reads from peers or is atomic.
 const READS: u8 = 0;
 
@@ -387,7 +387,7 @@ fn init_attr(depth: u32, gather: u32, inline: u32) -> ibv_qp_init_attr {
     }
 }
 
-fn attr_of(state: State) -> ibv_qp_attr {
+pub(crate) fn attr_of(state: State) -> ibv_qp_attr {
     // SAFETY: a struct of numbers, for which zero is a value.
     let mut attr: ibv_qp_attr = unsafe { std::mem::zeroed() };
     attr.qp_state = state.number();
@@ -395,7 +395,7 @@ fn attr_of(state: State) -> ibv_qp_attr {
 }
 
 /// The number of the header's `ibv_mtu`.
-fn mtu_number(bytes: u32) -> u32 {
+pub(crate) fn mtu_number(bytes: u32) -> u32 {
     (bytes / 256).checked_ilog2().unwrap_or(0) + 1
 }
 
@@ -406,7 +406,7 @@ impl Ends<'_> {
     }
 
     /// The way to the peer: by GID on Ethernet and across subnets, by LID inside a subnet of InfiniBand.
-    fn way(&self) -> ibv_ah_attr {
+    pub(crate) fn way(&self) -> ibv_ah_attr {
         let (ours, theirs, index) = self.gids();
         // SAFETY: a struct of numbers, for which zero is a value.
         let mut way: ibv_ah_attr = unsafe { std::mem::zeroed() };
@@ -425,7 +425,7 @@ impl Ends<'_> {
         way
     }
 
-    fn wire(&self, local_qp: u32) -> Wire {
+    pub(crate) fn wire(&self, local_qp: u32) -> Wire {
         let (ours, theirs, index) = self.gids();
         let (local_address, remote_address) = match ours.kind {
             Kind::InfiniBand => {

@@ -81,10 +81,14 @@ pub fn open(options: Options<'_>) -> Result<Box<dyn Transport>> {
 }
 
 pub(crate) fn assemble(options: Options<'_>) -> Result<Rdma> {
-    let Options { me, side, allows, gid_index, flows, patience, kept_bytes, devices, falls_back } =
-        options;
+    let nics = nic::open_all(verbs::load()?, options.allows, options.gid_index)?;
+    assemble_over(nics, options)
+}
+
+/// As [`assemble`], over ports that are open.
+pub(crate) fn assemble_over(nics: Vec<Nic>, options: Options<'_>) -> Result<Rdma> {
+    let Options { me, side, flows, patience, kept_bytes, devices, falls_back, .. } = options;
     assert!(flows > 0, "a peer has at least one flow");
-    let nics = nic::open_all(verbs::load()?, allows, gid_index)?;
     let doorbell =
         Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(Error::system("epoll_create1"))?;
     let rings = nics.iter().flat_map(|nic| [nic.cq.fd(), nic.context.async_fd()]);

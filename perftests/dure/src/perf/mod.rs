@@ -3,8 +3,8 @@
 mod args;
 mod buffer;
 mod collective;
-mod latency;
-mod launch;
+pub(crate) mod latency;
+pub(crate) mod launch;
 mod measure;
 mod memory;
 #[cfg_attr(not(feature = "mpi"), path = "no_mpi.rs")]
@@ -77,7 +77,7 @@ pub(crate) fn run(args: &Args) -> Result<Verdict, Failure> {
 }
 
 /// Meets the other ranks: those of MPI's job, or those of the job that the environment names.
-fn connect(config: &Config, mpi: Option<&Mpi>) -> Result<Communicator, Failure> {
+pub(crate) fn connect(config: &Config, mpi: Option<&Mpi>) -> Result<Communicator, Failure> {
     let mut builder = Communicator::builder().config(config.clone());
     if let Some(mpi) = mpi {
         builder = builder.rank(mpi.rank(), mpi.size()).meet_at(mpi.unique_id(config)?);
@@ -91,7 +91,7 @@ fn connect(config: &Config, mpi: Option<&Mpi>) -> Result<Communicator, Failure> 
 }
 
 /// Logs to standard error what the settings ask for.
-fn log(config: &Config) {
+pub(crate) fn log(config: &Config) {
     let filter =
         tracing_subscriber::EnvFilter::try_new(&config.log).unwrap_or_else(|_| "warn".into());
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
