@@ -72,8 +72,9 @@ struct Probe {
     theirs: QueueNumbers,
     /// This side suspects it, and tries it.
     tries: bool,
-    /// Its queue pair is connected; was it before?
+    /// Its queue pair is connected.
     connected: bool,
+    /// Its queue pair has been connected, and has failed.
     failed: bool,
     way: Neighbour,
 }
@@ -131,6 +132,10 @@ impl Rdma {
         events: &mut Vec<Event>,
     ) {
         let Some(pair) = self.pair_mut(peer) else { return };
+        if pair.change.suspects & 1 << rail != 0 {
+            // Only the first error tells why.
+            return;
+        }
         pair.change.suspects |= 1 << rail;
         pair.change.why = error.chain();
         let Some(pair) = self.pair(peer) else { return };
@@ -282,10 +287,13 @@ impl Rdma {
                 break;
             }
         }
-        self.end_queues(queues);
+        self.end_queues(queues.clone());
         self.stop_lanes(peer);
         match self.make_queues(peer, &rails) {
-            Ok(queues) => self.lay_statement(peer, queues),
+            Ok(made) => {
+                self.place_queues(queues.start, made);
+                self.lay_statement(peer);
+            }
             Err(error) => self.give_up(peer, error.into(), Note::GivenUp, events),
         }
     }
@@ -308,11 +316,11 @@ impl Rdma {
         }
     }
 
-    fn lay_statement(&mut self, peer: Peer, queues: std::ops::Range<usize>) {
+    fn lay_statement(&mut self, peer: Peer) {
         let Some(pair) = self.pair(peer) else { return };
         let present = self.present(pair);
         let usable = present & !pair.change.suspects;
-        let numbers = self.numbers(queues.clone());
+        let numbers = self.numbers(pair.queues.clone());
         let Some(pair) = self.pair_mut(peer) else { return };
         let statement = Statement {
             usable,
@@ -321,7 +329,6 @@ impl Rdma {
             why: pair.change.why.clone(),
             queues: numbers,
         };
-        pair.queues = queues;
         pair.change.told = usable;
         pair.mailbox.write(Letter::Statement(pair.change.number), &statement.encode());
     }

@@ -159,7 +159,8 @@ impl Rdma {
             // By the time the peer has answered, the kernel knows the way.
             rail.neighbour(&self.nics, &address.ports);
         }
-        let queues = self.make_queues(peer, &rails)?;
+        let made = self.make_queues(peer, &rails)?;
+        let queues = self.place_queues(self.queues.len(), made);
         let begun = self.offer(peer, address, (rails, queues.clone()), hello);
         if begun.is_err() {
             self.end_queues(queues);
@@ -189,8 +190,8 @@ impl Rdma {
     }
 
     /// Makes the queue pairs for a peer, in the state INIT; of devices that are gone, their stand-ins.
-    pub(crate) fn make_queues(&mut self, peer: Peer, rails: &[Rail]) -> Result<Range<usize>> {
-        let first = self.queues.len();
+    pub(crate) fn make_queues(&mut self, peer: Peer, rails: &[Rail]) -> Result<Vec<Queue>> {
+        let mut made = Vec::new();
         for flow in 0..self.flows {
             for (place, rail) in rails.iter().enumerate() {
                 let [a, b, c] = random_bytes().map_err(|_| Error::System {
@@ -198,26 +199,26 @@ impl Rdma {
                     source: std::io::Error::last_os_error(),
                 })?;
                 let packet = u32::from_le_bytes([a, b, c, 0]);
-                let (nic, whose, which) =
-                    (&mut self.nics[rail.here], (rail.here, peer.0), (flow, place));
-                let queue = if nic.is_dead {
-                    Queue::absent(whose, which)
-                } else {
-                    match Queue::new(nic, whose, which, packet) {
-                        Err(error) if error.is_gone() => {
-                            nic.is_dead = true;
-                            Queue::absent(whose, which)
-                        }
-                        made => made?,
-                    }
-                };
-                if queue.is_alive() {
-                    nic.queues.insert(queue.number, self.queues.len());
-                }
-                self.queues.push(queue);
+                let (whose, which) = ((rail.here, peer.0), (flow, place));
+                made.push(self.nics[rail.here].make_queue(whose, which, packet)?);
             }
         }
-        Ok(first..self.queues.len())
+        Ok(made)
+    }
+
+    /// Puts queue pairs in their places: where others have ended, or behind all.
+    pub(crate) fn place_queues(&mut self, first: usize, made: Vec<Queue>) -> Range<usize> {
+        let places = first..first + made.len();
+        for (at, queue) in places.clone().zip(made) {
+            if queue.is_alive() {
+                self.nics[queue.nic].queues.insert(queue.number, at);
+            }
+            match self.queues.get_mut(at) {
+                Some(place) => *place = queue,
+                None => self.queues.push(queue),
+            }
+        }
+        places
     }
 
     /// What the peer needs to know of some queue pairs.

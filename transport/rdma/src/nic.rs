@@ -19,6 +19,7 @@ use crate::counters::Counters;
 use crate::error::{Error, Result};
 use crate::gid::{Gid, Kind};
 use crate::memory::Pages;
+use crate::queue::Queue;
 use crate::verbs::{Context, Cq, Mr, Pd, Srq, Verbs};
 
 /// Receives that are posted. Each is taken by one signal; the peers' slots and credits bound how many can be under way, 18 a
@@ -431,6 +432,22 @@ impl Nic {
     /// Whether it is this port of this device.
     pub(crate) fn is_port(&self, context: &Arc<Context>, number: usize) -> bool {
         Arc::ptr_eq(&self.context, context) && usize::from(self.card.number) == number
+    }
+
+    /// Makes a queue pair; its stand-in when the device is gone.
+    pub(crate) fn make_queue(
+        &mut self,
+        whose: (usize, u32),
+        which: (u16, usize),
+        packet: u32,
+    ) -> Result<Queue> {
+        if !self.is_dead {
+            match Queue::new(self, whose, which, packet) {
+                Err(error) if error.is_gone() => self.is_dead = true,
+                made => return made,
+            }
+        }
+        Ok(Queue::absent(whose, which))
     }
 
     /// A receive was taken.

@@ -62,6 +62,7 @@ impl Rdma {
             return self.fail(nic, completion, events);
         }
         match queue_of(completion.wr_id) {
+            Some(at) if self.queues[at].number != completion.qp_num => {}
             Some(at) => self.sent(nic, at, completion.wr_id, events),
             None => self.received(nic, completion, events),
         }
@@ -132,7 +133,9 @@ impl Rdma {
 
     /// A request failed, and with it its queue pair.
     fn fail(&mut self, nic: usize, completion: &ibv_wc, events: &mut Vec<Event>) {
-        let sent = queue_of(completion.wr_id);
+        // Whose place another has taken meanwhile is over.
+        let is_there = |at: &usize| self.queues[*at].number == completion.qp_num;
+        let sent = queue_of(completion.wr_id).filter(is_there);
         let received = || self.nics[nic].queues.get(&completion.qp_num).copied();
         let Some(at) = sent.or_else(received) else { return };
         if let Some(probed) = self.probed(at) {
