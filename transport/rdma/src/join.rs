@@ -10,15 +10,15 @@ use dure_transport::proof::random_bytes;
 use dure_transport::{Card, Event, Peer, Region};
 
 use crate::card::{
-    Address, Notes, Offer, PORTS, PortCard, QUEUES, QueueNumbers, Rail, WHY, clipped, rails,
+    Address, Notes, Offer, PortCard, QUEUES, QueueNumbers, Rail, WHY, clipped, rails,
 };
 use crate::error::{Error, Result};
 use crate::failover::Change;
 use crate::flow::Lane;
+use crate::in_use::InUse;
 use crate::mailbox::{CONTROL, Letter, Mailbox, note};
 use crate::queue::{Ends, Queue};
 use crate::region::index;
-use crate::stripe::Order;
 use crate::transport::Rdma;
 
 /// What a peer did whose write was refused.
@@ -59,55 +59,6 @@ pub(crate) struct Pair {
     /// By which this side speaks, once the peer has offered.
     pub(crate) theirs: Option<Notes>,
     pub(crate) change: Change,
-}
-
-/// The rails of a pair that are in use.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct InUse {
-    /// Places among the pair's rails.
-    places: [u8; PORTS],
-    /// Of each, in Mb/s.
-    bandwidths: [u64; PORTS],
-    count: usize,
-}
-
-impl InUse {
-    /// Those whose bits are set.
-    pub(crate) fn new(rails: &[Rail], bits: u8) -> Self {
-        let mut in_use = Self::default();
-        for (place, rail) in (0_u8..).zip(rails).filter(|(place, _)| bits & 1 << place != 0) {
-            in_use.places[in_use.count] = place;
-            in_use.bandwidths[in_use.count] = rail.speed.into();
-            in_use.count += 1;
-        }
-        in_use
-    }
-
-    #[inline]
-    pub(crate) fn count(&self) -> usize {
-        self.count
-    }
-
-    /// The place of the `turn`-th among the pair's rails.
-    #[inline]
-    pub(crate) fn place(&self, turn: usize) -> usize {
-        self.places[turn].into()
-    }
-
-    pub(crate) fn bandwidths(&self) -> &[u64] {
-        &self.bandwidths[..self.count]
-    }
-
-    /// The turn of the rail whose queue pair carries what a flow does not stripe.
-    #[inline]
-    pub(crate) fn home(&self, flow: u16) -> usize {
-        usize::from(flow) % self.count.max(1)
-    }
-
-    /// How a flow's messages keep their order over them.
-    pub(crate) fn order(&self, flow: u16) -> Order {
-        Order::new(self.count, self.home(flow))
-    }
 }
 
 impl Pair {

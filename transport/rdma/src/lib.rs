@@ -33,6 +33,7 @@ pub mod fabric;
 mod failover;
 mod flow;
 mod gid;
+mod in_use;
 mod join;
 mod mailbox;
 mod memory;

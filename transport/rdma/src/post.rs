@@ -4,6 +4,8 @@
 //! registered, is copied to the bounce buffer as long as that takes less time. Any other is read by the device where it is: a gather list of the
 //! head, which is copied, and of the body's spans.
 
+use std::time::Instant;
+
 use dure_device::{Memory, Space};
 use dure_transport::{Full, Peer, Posted, Put};
 use rdma_sys::{
@@ -12,9 +14,11 @@ use rdma_sys::{
 };
 
 use crate::flow::Flight;
-use crate::join::{InUse, Link, Note, Stage};
+use crate::in_use::InUse;
+use crate::join::{Link, Note, Stage};
 use crate::memory;
 use crate::nic::{BOUNCE, LONG_BOUNCE};
+use crate::queue::Pending;
 use crate::region::index;
 use crate::stripe::{Immediate, PART, Part, SIGNALS, STRIPED_BYTES, cut};
 use crate::transport::Rdma;
@@ -136,7 +140,7 @@ impl Rdma {
         self.requests.clear();
         self.requests.push(request);
         self.keep(put, place, immediate.is_some());
-        self.submit(at, place, message.len, false);
+        self.submit(at, (place, message.len), None, false);
         Ok(Posted::Done)
     }
 
@@ -171,7 +175,7 @@ impl Rdma {
         self.requests.push(request);
         let is_pending = self.flights[place].token.is_some();
         self.keep(put, place, immediate.is_some());
-        self.submit(at, place, message.len, true);
+        self.submit(at, (place, message.len), None, true);
         Ok(if is_pending { Posted::Pending } else { Posted::Done })
     }
 
@@ -261,7 +265,9 @@ impl Rdma {
             let request = request(&mut self.entries[range], into, immediate, 0);
             self.requests.push(request);
         }
-        self.submit(at, place, message.len, true);
+        let part = mine().map(|part| part.len).sum();
+        let timed = message.is_striped().then(|| (part, Instant::now()));
+        self.submit(at, (place, message.len), timed, true);
     }
 
     /// Appends the spans of the bytes `from..to` of a message to the gather list. `from` is not before the end of the
@@ -356,12 +362,19 @@ impl Rdma {
 
     /// Posts the requests that were prepared. A queue pair that refuses them has failed.
     #[inline]
-    fn submit(&mut self, at: usize, flight: usize, len: u64, report: bool) {
+    fn submit(
+        &mut self,
+        at: usize,
+        (flight, len): (usize, u64),
+        timed: Option<(u64, Instant)>,
+        report: bool,
+    ) {
         let queue = &mut self.queues[at];
         let reported = report || queue.reports_next();
+        let pending = Pending { serial: 0, flight, len, timed };
         // SAFETY: the requests name memory that is registered and that the flight holds, or are inline; it was asked
         // whether there is room.
-        let posted = unsafe { queue.post(&mut self.requests, (at, Some(flight), len), report) };
+        let posted = unsafe { queue.post(&mut self.requests, at, Some(pending), report) };
         match posted {
             Ok(()) => self.nics[queue.nic].outstanding += u32::from(reported),
             Err(source) => {

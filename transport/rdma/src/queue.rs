@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::time::Instant;
 
 use rdma_sys::{
     ibv_ah_attr, ibv_gid, ibv_global_route, ibv_qp_attr, ibv_qp_cap, ibv_qp_init_attr, ibv_qp_type,
@@ -76,11 +77,13 @@ pub(crate) struct Ends<'a> {
 /// A request that has not completed, and what it holds meanwhile.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pending {
-    /// Number of the request on its queue pair.
-    serial: u64,
+    /// Number of the request on its queue pair; known when it is posted.
+    pub(crate) serial: u64,
     pub(crate) flight: usize,
-    /// Bytes of the request.
+    /// Bytes of the message.
     pub(crate) len: u64,
+    /// Of a striped message: bytes of this rail's part, and when it was posted.
+    pub(crate) timed: Option<(u64, Instant)>,
 }
 
 /// A queue pair and its bookkeeping.
@@ -276,7 +279,7 @@ impl Queue {
         self.reports == 0
     }
 
-    /// Posts a chain of requests, whose last holds a flight. It is reported when that is asked for, and now and then
+    /// Posts a chain of requests, whose last holds what is pending. It is reported when that is asked for, and now and then
     /// without.
     ///
     /// # Safety
@@ -285,7 +288,8 @@ impl Queue {
     pub(crate) unsafe fn post(
         &mut self,
         chain: &mut [ibv_send_wr],
-        (at, flight, len): (usize, Option<usize>, u64),
+        at: usize,
+        pending: Option<Pending>,
         report: bool,
     ) -> io::Result<()> {
         let qp = self.qp.as_ref().ok_or(io::ErrorKind::NotConnected)?;
@@ -305,9 +309,8 @@ impl Queue {
         self.posted += count;
         self.unreported = if reported { 0 } else { self.unreported + 1 };
         self.reports += u32::from(reported);
-        if let Some(flight) = flight {
-            self.pending.push_back(Pending { serial: self.posted, flight, len });
-        }
+        let pending = pending.map(|pending| Pending { serial: self.posted, ..pending });
+        self.pending.extend(pending);
         Ok(())
     }
 
@@ -321,7 +324,7 @@ impl Queue {
         at: usize,
     ) -> io::Result<()> {
         // SAFETY: the caller's promise.
-        unsafe { self.post(marker, (at, None, 0), true) }
+        unsafe { self.post(marker, at, None, true) }
     }
 
     /// Whether the next post will be reported though it holds nothing.
