@@ -16,26 +16,24 @@
 //!    send again what has not counted               send again what has not counted
 //! ```
 //!
-//! A port that is down says when it is up again. A rail that failed while its ports were up is *suspect*: it is
-//! tried with an empty write now and then, and used again when one passes.
+//! A port that is down says when it is up again. A rail that failed while its ports were up is *suspect*, and is tried
+//! (`probe.rs`).
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use dure_transport::{Event, Peer, Posted, Route};
 
 use crate::NAME;
-use crate::card::{PORTS, QueueNumbers, Statement};
+use crate::card::{PORTS, Statement};
 use crate::error::Error;
 use crate::in_use::InUse;
 use crate::join::{Link, Note, Pair, Stage};
 use crate::mailbox::{Letter, note};
-use crate::neighbour::Neighbour;
+use crate::probe::Probe;
 use crate::region::index;
 use crate::transport::Rdma;
 
-/// How often a suspect rail is tried: longer than the kernel takes to find that a neighbour does not answer.
-const PROBE_EVERY: Duration = Duration::from_secs(5);
 /// A completion queue is empty after so many looks at it: it holds no more than they take.
 const DRAINS: usize = 64;
 
@@ -43,7 +41,7 @@ const DRAINS: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Change {
     /// Rails on which requests failed, and none has passed since.
-    suspects: u8,
+    pub(crate) suspects: u8,
     /// Rails that this side has said last that it can use.
     told: u8,
     /// Rails that the peer has said last that it can use, and those whose port it has.
@@ -52,9 +50,9 @@ pub(crate) struct Change {
     /// Changes that have begun.
     number: u32,
     /// Why there is one, or was the last.
-    why: String,
+    pub(crate) why: String,
     under_way: Option<UnderWay>,
-    probes: [Option<Probe>; PORTS],
+    pub(crate) probes: [Option<Probe>; PORTS],
 }
 
 #[derive(Debug)]
@@ -64,20 +62,6 @@ struct UnderWay {
     heard: bool,
     /// The side channel has taken what this side has to say.
     said: bool,
-}
-
-/// A rail that is not used though both sides have it, because one suspects it.
-#[derive(Debug)]
-struct Probe {
-    due: Instant,
-    theirs: QueueNumbers,
-    /// This side suspects it, and tries it.
-    tries: bool,
-    /// Its queue pair is connected.
-    connected: bool,
-    /// Its queue pair has been connected, and has failed.
-    failed: bool,
-    way: Neighbour,
 }
 
 impl Change {
@@ -114,7 +98,7 @@ impl Pair {
 
 impl Rdma {
     /// Rails whose port is there.
-    fn present(&self, pair: &Pair) -> u8 {
+    pub(crate) fn present(&self, pair: &Pair) -> u8 {
         pair.bits(|rail| self.nics[pair.rails[rail].here].is_usable())
     }
 
@@ -406,25 +390,6 @@ impl Rdma {
         self.note_probes(peer, bits, statement);
     }
 
-    fn note_probes(&mut self, peer: Peer, bits: u8, statement: &Statement) {
-        let Some(pair) = self.pair(peer) else { return };
-        let tried = self.present(pair) & statement.present & !bits;
-        let Some(Link::There(pair)) = self.links.get_mut(index(peer.0)) else { return };
-        for (place, rail) in pair.rails.iter().enumerate() {
-            let tries = pair.change.suspects & 1 << place != 0;
-            let wait = if tries { PROBE_EVERY } else { Duration::ZERO };
-            let probe = || Probe {
-                due: Instant::now() + wait,
-                theirs: statement.queues[place],
-                tries,
-                connected: false,
-                failed: false,
-                way: rail.neighbour(&self.nics, &pair.there),
-            };
-            pair.change.probes[place] = (tried & 1 << place != 0).then(probe);
-        }
-    }
-
     /// Both sides are ready.
     fn end_change(&mut self, peer: Peer, events: &mut Vec<Event>) {
         let over = self.side.name();
@@ -470,81 +435,5 @@ impl Rdma {
                 }
             }
         }
-    }
-
-    /// Tries suspect rails.
-    fn probe(&mut self, peer: Peer) {
-        let Some(pair) = self.pair(peer) else { return };
-        if pair.change.probes.iter().all(Option::is_none) {
-            return;
-        }
-        let now = Instant::now();
-        for rail in 0..pair.rails.len() {
-            let Some(pair) = self.pair_mut(peer) else { return };
-            let at = pair.queue(0, rail);
-            let Some(probe) = pair.change.probes[rail].as_mut() else { continue };
-            if now < probe.due || !probe.tries && probe.connected {
-                continue;
-            }
-            probe.due = now + PROBE_EVERY;
-            if probe.way.is_gone() {
-                continue;
-            }
-            if !probe.connected {
-                let (theirs, failed) = (probe.theirs, probe.failed);
-                self.connect_probe(peer, (rail, at), theirs, failed);
-            }
-            let tries = self.pair(peer).and_then(|pair| pair.change.probes[rail].as_ref());
-            if tries.is_some_and(|probe| probe.tries && probe.connected)
-                && self.queues[at].is_idle()
-            {
-                self.post_marker(at);
-            }
-        }
-    }
-
-    fn connect_probe(
-        &mut self,
-        peer: Peer,
-        (rail, at): (usize, usize),
-        theirs: QueueNumbers,
-        again: bool,
-    ) {
-        let connected = self.connect_queue(peer, at, theirs, again);
-        if let Err(error) = &connected {
-            tracing::debug!(target: "dure::net", error = error.chain(), "a rail cannot be tried");
-        }
-        let probe = self.pair_mut(peer).and_then(|pair| pair.change.probes[rail].as_mut());
-        if let Some(probe) = probe {
-            probe.connected = connected.is_ok();
-            probe.failed = connected.is_err();
-        }
-    }
-
-    /// The peer and rail of a queue pair that only tries whether its rail works.
-    pub(crate) fn probed(&self, at: usize) -> Option<(Peer, usize)> {
-        let (peer, rail) = (Peer(self.queues[at].peer), self.queues[at].rail);
-        let probed = self.pair(peer).is_some_and(|pair| pair.change.probes[rail].is_some());
-        probed.then_some((peer, rail))
-    }
-
-    /// A suspect rail works, or does not.
-    pub(crate) fn probe_ended(&mut self, at: usize, (peer, rail): (Peer, usize), passed: bool) {
-        let queue = &self.queues[at];
-        let what = queue.wire.as_ref().map_or_else(String::new, ToString::to_string);
-        let (nic, reports) = (queue.nic, queue.reports);
-        let Some(pair) = self.pair_mut(peer) else { return };
-        if passed {
-            pair.change.probes[rail] = None;
-            pair.change.suspects &= !(1 << rail);
-            pair.change.why = format!("puts pass again on {what}");
-            self.look = true;
-            return;
-        }
-        if let Some(probe) = &mut pair.change.probes[rail] {
-            (probe.connected, probe.failed) = (false, true);
-        }
-        self.queues[at].forget_reports();
-        self.nics[nic].outstanding -= reports;
     }
 }

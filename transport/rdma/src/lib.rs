@@ -40,6 +40,7 @@ mod memory;
 mod neighbour;
 mod nic;
 mod post;
+mod probe;
 #[cfg(test)]
 mod provoked;
 mod queue;
