@@ -82,8 +82,9 @@ impl Rdma {
         while let Some(done) = self.queues[at].next_done() {
             if let Some((bytes, posted)) = done.timed {
                 let (peer, turn) = (Peer(self.queues[at].peer), self.queues[at].turn);
-                let pair = self.pair_mut(peer);
-                pair.map(|pair| pair.in_use.measured(turn, bytes, posted.elapsed()));
+                if let Some(pair) = self.pair_mut(peer) {
+                    pair.in_use.measured(turn, bytes, posted.elapsed());
+                }
             }
             let flight = &mut self.flights[done.flight];
             flight.parts -= 1;
