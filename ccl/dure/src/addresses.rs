@@ -91,7 +91,10 @@ pub(crate) fn addresses(filter: Option<&Interfaces>, purpose: Purpose) -> Result
     order(candidates.collect(), filter, purpose)
 }
 
-/// Interfaces over which RDMA devices send: each entry of a device's table of GIDs names one
+/// Entries of a table of GIDs that are looked at: the first ones are those of the port's own interface.
+const GIDS: u32 = 8;
+
+/// Interfaces over which RDMA devices send: each entry of a port's table of GIDs names one
 /// (Documentation/ABI/stable/sysfs-class-infiniband, `gid_attrs/ndevs`).
 fn rails() -> BTreeSet<String> {
     let entries = |path: &Path| {
@@ -99,7 +102,9 @@ fn rails() -> BTreeSet<String> {
         all.map(|entry| entry.path()).collect::<Vec<_>>()
     };
     let ports = |device: PathBuf| entries(&device.join("ports"));
-    let tables = |port: PathBuf| entries(&port.join("gid_attrs/ndevs"));
+    let tables = |port: PathBuf| {
+        (0..GIDS).map(move |entry| port.join("gid_attrs/ndevs").join(entry.to_string()))
+    };
     let devices = entries(Path::new("/sys/class/infiniband"));
     let files = devices.into_iter().flat_map(ports).flat_map(tables);
     // Reading an entry that is free is an error.
