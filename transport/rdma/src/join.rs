@@ -244,6 +244,7 @@ impl Rdma {
             }
         }
         self.say_farewells();
+        self.clear_graves();
         for (nic, error) in std::mem::take(&mut self.regions.get_mut().gone) {
             self.lose_nic(nic, &error, events);
         }

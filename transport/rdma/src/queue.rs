@@ -246,11 +246,12 @@ impl Queue {
         self.qp.as_ref().is_some_and(|qp| qp.is(element))
     }
 
-    /// Ends it: nothing that was posted touches memory from here on.
-    pub(crate) fn end(&mut self) {
-        self.qp = None;
+    /// Ends it: nothing that was posted touches memory from here on, and nothing arrives. Gives back what there is to destroy.
+    pub(crate) fn end(&mut self) -> Option<Qp> {
+        self.stop();
         self.reports = 0;
         self.pending.clear();
+        self.qp.take()
     }
 
     /// Whether it takes so many requests more.

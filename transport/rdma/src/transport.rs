@@ -23,6 +23,7 @@ use crate::nic::{self, GidIndex, Nic};
 use crate::queue::{Patience, Queue};
 use crate::region::{Regions, Remotes, index};
 use crate::stripe::SIGNALS;
+use crate::verbs::Qp;
 use crate::{NAME, verbs};
 
 /// A spinning rank looks at the side channel and at events of the devices once in so many polls: a look is a system call
@@ -32,6 +33,10 @@ const POLLS_PER_LOOK: u32 = 1024;
 pub(crate) const BATCH: usize = 16;
 /// How long a transport that is dropped waits for what it has posted.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// When a queue pair that has ended is destroyed: the verb waits for packets that the kernel holds until it has asked three
+/// times in vain for the neighbour, a second each.
+const BURIED: Duration = Duration::from_secs(5);
 
 /// Longest head of a put: what fits a slot of the bounce buffer.
 const HEAD: usize = nic::BOUNCE;
@@ -107,6 +112,7 @@ pub(crate) fn assemble_over(nics: Vec<Nic>, options: Options<'_>) -> Result<Rdma
         devices,
         links: Vec::new(),
         queues: Vec::new(),
+        graves: Vec::new(),
         flights: Vec::new(),
         free_flights: Vec::new(),
         regions: RefCell::new(Regions::new(pds, kept_bytes)),
@@ -158,6 +164,8 @@ pub(crate) struct Rdma {
     pub(crate) links: Vec<Link>,
     /// Of all peers; those of a pair lie together, flow by flow, in each rail by rail.
     pub(crate) queues: Vec<Queue>,
+    /// Queue pairs that have ended, and when.
+    graves: Vec<(Instant, Qp)>,
     pub(crate) flights: Vec<Flight>,
     pub(crate) free_flights: Vec<usize>,
     pub(crate) regions: RefCell<Regions>,
@@ -251,8 +259,13 @@ impl Rdma {
             let nic = &mut self.nics[queue.nic];
             nic.outstanding -= queue.reports;
             nic.queues.remove(&queue.number);
-            queue.end();
+            self.graves.extend(queue.end().map(|qp| (Instant::now(), qp)));
         }
+    }
+
+    /// Destroys the queue pairs that have ended a while ago.
+    pub(crate) fn clear_graves(&mut self) {
+        self.graves.retain(|(ended, _)| ended.elapsed() < BURIED);
     }
 
     /// Frees what a flight held, and gives back its token.
