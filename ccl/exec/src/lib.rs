@@ -135,6 +135,8 @@ pub struct Executor {
     /// A call was put in its lanes since the last poll: it posts what it can before the transport is asked for news,
     /// which is a system call that its peers would wait for.
     begins: bool,
+    /// No call is left, but the transport has something to do that it does when it is polled.
+    catching_up: bool,
 }
 
 /// Polls in vain of a short call between two polls of the transport.
@@ -188,6 +190,7 @@ impl Executor {
             waits: 0,
             asks: false,
             begins: false,
+            catching_up: false,
         }
     }
 
@@ -228,6 +231,7 @@ impl Executor {
             self.machine.begin(0, digest);
             self.running = 1;
             self.asks = false;
+            self.catching_up = false;
             self.short = Some(ShortRun { prepared, input, output, digest, at: 0 });
             return Ok(());
         }
@@ -385,7 +389,7 @@ impl Executor {
                 Outcome::Done => {
                     self.short = None;
                     self.running = 0;
-                    return Ok(true);
+                    return self.catch_up();
                 }
                 Outcome::Wait => {
                     // Coherent peers get further without the transport: it is asked for news of them now and then.
@@ -402,6 +406,7 @@ impl Executor {
     fn poll_runs(&mut self) -> Result<bool, Error> {
         let mut moved = !std::mem::take(&mut self.begins) && self.machine.poll()?;
         if self.running == 0 {
+            self.catching_up &= self.machine.net.is_behind();
             return Ok(moved);
         }
         for runs in &mut self.lanes {
@@ -418,12 +423,26 @@ impl Executor {
                 self.machine.net.release(region);
             }
         }
+        if self.running == 0 {
+            return self.catch_up();
+        }
         Ok(moved)
+    }
+
+    /// All calls are done, but for what the transport may still have to do for this side: nobody polls it any more when the
+    /// executor is idle.
+    #[inline]
+    fn catch_up(&mut self) -> Result<bool, Error> {
+        self.catching_up = self.machine.net.is_behind() && {
+            self.machine.poll()?;
+            self.machine.net.is_behind()
+        };
+        Ok(true)
     }
 
     /// Whether every call that was submitted is done.
     pub fn is_idle(&self) -> bool {
-        self.running == 0
+        self.running == 0 && !self.catching_up
     }
 
     /// Whether no device works on anything that was submitted. After a failure, the memory of the calls may be touched

@@ -308,6 +308,10 @@ impl Transport for Fabric {
         }
     }
 
+    fn is_behind(&self) -> bool {
+        self.subs.iter().any(|sub| sub.is_behind())
+    }
+
     fn arrived(&self, signal: Signal) -> u64 {
         let (sub, signal) = untag(signal);
         self.subs[sub].arrived(signal)

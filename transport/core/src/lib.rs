@@ -377,6 +377,12 @@ pub trait Transport: Send + Debug {
     /// Moves on as far as possible without waiting, and appends what happened to `events`.
     fn poll(&mut self, events: &mut Vec<Event>);
 
+    /// Whether something that was posted gets no further unless this side polls: whoever has nothing left to wait for polls
+    /// until it is false.
+    fn is_behind(&self) -> bool {
+        false
+    }
+
     /// How often a counter was bumped. Never goes down. An acquire load where the counter is in shared memory.
     fn arrived(&self, signal: Signal) -> u64;
 

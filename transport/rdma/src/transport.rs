@@ -457,6 +457,10 @@ impl Transport for Rdma {
         }
     }
 
+    fn is_behind(&self) -> bool {
+        self.needs_side || self.look || self.side.is_behind()
+    }
+
     fn arrived(&self, signal: Signal) -> u64 {
         let counter = self.counters[index(signal.0)].as_ref();
         let value = counter.map_or(0, |counter| counter.value);

@@ -38,6 +38,9 @@ pub(crate) trait Drive: Debug + Send {
     /// Moves on as far as possible without waiting. Flows that ended are noted in `traffic`.
     fn turn(&mut self, bell: &Epoll, traffic: &mut Traffic, events: &mut Vec<Event>);
 
+    /// Whether what was posted gets no further without a turn.
+    fn is_behind(&self) -> bool;
+
     /// Nothing is sent any more on a flow: from here on, what arrived is in `traffic` or in the socket, and the kernel
     /// touches nothing on its behalf. Events of what was to be sent do not come.
     fn close(&mut self, bell: &Epoll, traffic: &mut Traffic, id: FlowId);

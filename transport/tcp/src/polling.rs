@@ -152,6 +152,10 @@ impl Drive for Polling {
         }
     }
 
+    fn is_behind(&self) -> bool {
+        !self.backlog.is_empty()
+    }
+
     fn close(&mut self, bell: &Epoll, traffic: &mut Traffic, id: FlowId) {
         // So that whoever comes next finds all sockets as after `open`.
         let _ = self.wake(bell, traffic);

@@ -446,6 +446,10 @@ impl Transport for Tcp {
         }
     }
 
+    fn is_behind(&self) -> bool {
+        self.driver.is_behind()
+    }
+
     fn arrived(&self, signal: Signal) -> u64 {
         self.traffic.counters[index(signal.0)].value
     }

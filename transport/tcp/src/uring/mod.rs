@@ -399,6 +399,12 @@ impl Drive for Ring {
         self.flush(traffic, events);
     }
 
+    fn is_behind(&self) -> bool {
+        // What the kernel sends gets no further either, unless this thread enters it.
+        let waits = |seat: &Seat| seat.flying || !seat.staged.is_empty();
+        !self.backlog.is_empty() || self.seats.iter().flatten().any(waits)
+    }
+
     fn close(&mut self, _: &Epoll, traffic: &mut Traffic, id: FlowId) {
         for list in [&mut self.outgoing, &mut self.deaf, &mut self.ready, &mut self.backlog] {
             list.retain(|other| *other != id);
