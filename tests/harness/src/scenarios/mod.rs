@@ -1,6 +1,7 @@
 //! What ranks do. Each scenario runs on every rank, and returns when this rank is through.
 
 mod algorithms;
+mod apart;
 mod bits;
 mod collectives;
 mod differ;
@@ -30,6 +31,7 @@ const ALL: &[Scenario] = &[
     Scenario { name: "small-loop", run: collectives::small_loop },
     Scenario { name: "typed", run: typed::typed },
     Scenario { name: "algorithms", run: algorithms::algorithms },
+    Scenario { name: "apart", run: apart::apart },
     Scenario { name: "bits", run: bits::bits_agree },
     Scenario { name: "differ", run: differ::differ },
     Scenario { name: "steady", run: steady::steady },

@@ -28,6 +28,13 @@ fn every_collective_over_tcp() {
 }
 
 #[test]
+fn what_a_call_sends_is_on_its_way_when_it_returns() {
+    let cluster =
+        cluster(Place::Threads, 4).set("DURE_TRANSPORT", "tcp").set("DURE_TIMEOUT", "10s");
+    cluster.set("DURE_TCP_DRIVER", "io_uring").run("apart", &[]).expect_well();
+}
+
+#[test]
 fn every_type_and_operation() {
     for transport in ["pool", "tcp"] {
         for ranks in [2, 3] {
