@@ -41,7 +41,7 @@ fn meet(seat: &Seat, meetings: &mut u64) -> Result<()> {
         if begin.elapsed() > PATIENCE {
             return Err(Error::timeout(format!("not all ranks came to meeting {meetings}")));
         }
-        std::thread::sleep(Duration::from_micros(50));
+        std::thread::yield_now();
     }
     Ok(())
 }
