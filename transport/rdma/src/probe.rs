@@ -13,6 +13,9 @@ use crate::transport::Rdma;
 
 /// How often a suspect rail is tried: longer than the kernel takes to find that a neighbour does not answer.
 const PROBE_EVERY: Duration = Duration::from_secs(5);
+/// When the side that is to answer connects: the kernel has found by then whether the neighbour is there. Before, the verb
+/// might wait for it, and all traffic with it.
+const ANSWERS_AFTER: Duration = Duration::from_secs(4);
 /// A rail that is not used though both sides have it, because one suspects it.
 #[derive(Debug)]
 pub(crate) struct Probe {
@@ -35,7 +38,7 @@ impl Rdma {
         let Some(Link::There(pair)) = self.links.get_mut(index(peer.0)) else { return };
         for (place, rail) in pair.rails.iter().enumerate() {
             let tries = pair.change.suspects & 1 << place != 0;
-            let wait = if tries { PROBE_EVERY } else { Duration::ZERO };
+            let wait = if tries { PROBE_EVERY } else { ANSWERS_AFTER };
             let probe = || Probe {
                 due: Instant::now() + wait,
                 theirs: statement.queues[place],
