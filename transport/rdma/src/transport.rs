@@ -458,7 +458,8 @@ impl Transport for Rdma {
     }
 
     fn is_behind(&self) -> bool {
-        self.needs_side || self.look || self.side.is_behind()
+        let is_held = |link: &Link| matches!(link, Link::There(pair) if pair.is_held());
+        self.side.is_behind() || self.needs_side && self.links.iter().any(is_held)
     }
 
     fn arrived(&self, signal: Signal) -> u64 {
