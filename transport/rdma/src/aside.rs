@@ -3,7 +3,6 @@
 use dure_transport::{Full, Posted, Put, Span};
 
 use crate::error::Error;
-use crate::join::Note;
 use crate::mailbox::CONTROL;
 use crate::transport::Rdma;
 
@@ -17,9 +16,7 @@ impl Rdma {
             .collect();
         let into = put.into.map(|into| self.remotes.get(into).side);
         let (Some(body), false) = (spans, into == Some(None)) else {
-            let mut told = std::mem::take(&mut self.told);
-            self.give_up(put.to, Error::NoDetour.into(), Note::GivenUp, &mut told);
-            self.told = told;
+            self.give_up_outside(put.to, Error::NoDetour.into());
             return Ok(Posted::Done);
         };
         let put = Put { flow: dure_transport::Flow(0), body: &body, into: into.flatten(), ..*put };

@@ -97,6 +97,15 @@ fn byte(count: usize) -> u8 {
     u8::try_from(count).expect("lists in cards are short")
 }
 
+/// Ports with their GIDs, for messages.
+pub(crate) fn list(ports: &[PortCard]) -> String {
+    let port = |port: &PortCard| {
+        let gids: Vec<_> = port.gids.iter().map(ToString::to_string).collect();
+        format!("{} port {} [{}]", port.device, port.number, gids.join(", "))
+    };
+    ports.iter().map(port).collect::<Vec<_>>().join(", ")
+}
+
 impl PortCard {
     fn write(&self, to: &mut Vec<u8>) {
         let name = &self.device.as_bytes()[..self.device.len().min(NAME_LEN)];

@@ -6,11 +6,10 @@
 
 use std::ops::Range;
 
-use dure_transport::proof::random_bytes;
 use dure_transport::{Card, Event, Peer, Region};
 
 use crate::card::{
-    Address, Notes, Offer, PortCard, QUEUES, QueueNumbers, Rail, WHY, clipped, rails,
+    Address, Notes, Offer, PortCard, QUEUES, QueueNumbers, Rail, WHY, clipped, list, rails,
 };
 use crate::error::{Error, Result};
 use crate::failover::Change;
@@ -126,15 +125,8 @@ impl Rdma {
         let mut found = rails(&own.ports, &address.ports, self.me < peer);
         found.truncate((QUEUES / usize::from(self.flows)).max(1));
         if found.is_empty() {
-            let list = |ports: &[PortCard]| {
-                let port = |port: &PortCard| {
-                    let gids: Vec<_> = port.gids.iter().map(ToString::to_string).collect();
-                    format!("{} port {} [{}]", port.device, port.number, gids.join(", "))
-                };
-                ports.iter().map(port).collect::<Vec<_>>().join(", ")
-            };
-            let why =
-                format!("here {}; rank {} has {}", list(&own.ports), peer.0, list(&address.ports));
+            let (ours, theirs) = (list(&own.ports), list(&address.ports));
+            let why = format!("here {ours}; rank {} has {theirs}", peer.0);
             return Err(Error::NoWay { why });
         }
         Ok(found.into())
@@ -145,13 +137,8 @@ impl Rdma {
         let mut made = Vec::new();
         for flow in 0..self.flows {
             for (place, rail) in rails.iter().enumerate() {
-                let [a, b, c] = random_bytes().map_err(|_| Error::System {
-                    call: "read /dev/urandom",
-                    source: std::io::Error::last_os_error(),
-                })?;
-                let packet = u32::from_le_bytes([a, b, c, 0]);
                 let (whose, which) = ((rail.here, peer.0), (flow, place));
-                made.push(self.nics[rail.here].make_queue(whose, which, packet)?);
+                made.push(self.nics[rail.here].make_queue(whose, which)?);
             }
         }
         Ok(made)
@@ -368,6 +355,13 @@ impl Rdma {
         events.push(Event::Lost { peer, error });
     }
 
+    /// The same outside of `poll`, whose next call reports it.
+    pub(crate) fn give_up_outside(&mut self, peer: Peer, error: dure_transport::Error) {
+        let mut told = std::mem::take(&mut self.told);
+        self.give_up(peer, error, Note::GivenUp, &mut told);
+        self.told = told;
+    }
+
     /// Tells peers that their connection was given up, as far as the side channel has room. A peer that does not poll it
     /// finds out when it does something.
     pub(crate) fn say_farewells(&mut self) {
@@ -387,10 +381,8 @@ impl Rdma {
         };
         let ranks = (0_u32..).zip(&self.links).filter(|(_, link)| peer_reads(link));
         let peers: Vec<_> = ranks.map(|(rank, _)| Peer(rank)).collect();
-        let mut told = std::mem::take(&mut self.told);
         for peer in peers {
-            self.give_up(peer, Error::Released.into(), Note::GivenUp, &mut told);
+            self.give_up_outside(peer, Error::Released.into());
         }
-        self.told.append(&mut told);
     }
 }

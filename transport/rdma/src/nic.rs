@@ -435,14 +435,9 @@ impl Nic {
     }
 
     /// Makes a queue pair; its stand-in when the device is gone.
-    pub(crate) fn make_queue(
-        &mut self,
-        whose: (usize, u32),
-        which: (u16, usize),
-        packet: u32,
-    ) -> Result<Queue> {
+    pub(crate) fn make_queue(&mut self, whose: (usize, u32), which: (u16, usize)) -> Result<Queue> {
         if !self.is_dead {
-            match Queue::new(self, whose, which, packet) {
+            match Queue::new(self, whose, which) {
                 Err(error) if error.is_gone() => self.is_dead = true,
                 made => return made,
             }

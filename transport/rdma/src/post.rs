@@ -15,7 +15,7 @@ use rdma_sys::{
 
 use crate::flow::Flight;
 use crate::in_use::InUse;
-use crate::join::{Link, Note, Stage};
+use crate::join::{Link, Stage};
 use crate::memory;
 use crate::nic::{BOUNCE, LONG_BOUNCE};
 use crate::queue::Pending;
@@ -62,7 +62,7 @@ impl Rdma {
             return self.send_aside(put);
         }
         let at = message.queue(message.home);
-        if message.in_use.count() == 1 || message.len < STRIPED_BYTES {
+        if !message.is_striped() {
             let queue = &self.queues[at];
             if !queue.has_room(1) || !self.nics[queue.nic].has_room(1) {
                 return Err(Full);
@@ -187,9 +187,7 @@ impl Rdma {
         }
         let what = "memory to send from".to_owned();
         let error = dure_transport::Error::Exhausted { transport: crate::NAME, what };
-        let mut told = std::mem::take(&mut self.told);
-        self.give_up(put.to, error, Note::GivenUp, &mut told);
-        self.told.append(&mut told);
+        self.give_up_outside(put.to, error);
         Ok(Posted::Done)
     }
 
@@ -321,9 +319,7 @@ impl Rdma {
     fn register_all(&mut self, put: &Put<'_>) -> bool {
         for span in put.body.iter().filter(|span| span.len > 0) {
             if let Err(error) = self.regions.get_mut().registered(span.region.0) {
-                let mut told = std::mem::take(&mut self.told);
-                self.give_up(put.to, error.into(), Note::GivenUp, &mut told);
-                self.told = told;
+                self.give_up_outside(put.to, error.into());
                 return false;
             }
         }

@@ -8,6 +8,7 @@ use dure_tcp::{Driver, Port, PortOptions};
 use dure_transport::proof::Key;
 use dure_transport::{Card, Event, Flow, Peer, Put, RemoteRegion, Signal, Span, Token, Transport};
 
+use crate::mailbox::note;
 use crate::transport::{Rdma, assemble};
 use crate::{GidIndex, Options, Patience};
 
@@ -92,17 +93,7 @@ impl Duo {
     /// A signal alone.
     fn signal(&mut self) -> bool {
         let (_, _, signal) = self.target;
-        let put = Put {
-            to: Peer(1),
-            flow: Flow(0),
-            head: &[],
-            body: &[],
-            into: None,
-            at: 0,
-            signal: Some(signal),
-            token: Token(0),
-        };
-        self.ends[0].put(&put).is_ok()
+        self.ends[0].put(&note(Peer(1), signal)).is_ok()
     }
 
     fn poll(&mut self, side: usize) {

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::time::Instant;
 
+use dure_transport::proof::random_bytes;
 use rdma_sys::{
     ibv_ah_attr, ibv_gid, ibv_global_route, ibv_qp_attr, ibv_qp_cap, ibv_qp_init_attr, ibv_qp_type,
     ibv_send_flags, ibv_send_wr,
@@ -37,11 +38,11 @@ const RETRIES: u8 = 6;
 /// computes polls late, which is no fault; one that died is known from the side channel.
 const RNR_RETRIES: u8 = 7;
 /// How long the peer asks senders to wait then: 12 is 0.64 ms (specification, table 45), many polls and few repeats.
-pub(crate) const RNR_TIMER: u8 = 12;
+const RNR_TIMER: u8 = 12;
 /// Routers that a packet may pass: the default of IP (RFC 1700).
 const HOPS: u8 = 64;
 /// The default partition (specification, 10.9.1.2).
-pub(crate) const PKEY_INDEX: u16 = 0;
+const PKEY_INDEX: u16 = 0;
 /// Nothing here reads from peers or is atomic.
 const READS: u8 = 0;
 
@@ -126,7 +127,6 @@ impl Queue {
         nic: &Nic,
         (index, peer): (usize, u32),
         (flow, rail): (u16, usize),
-        packet: u32,
     ) -> Result<Self> {
         let device = nic.context.device()?;
         let depth = DEPTH.min(device.max_qp_wr.unsigned_abs());
@@ -144,17 +144,16 @@ impl Queue {
             }
         }
         let (qp, inline) = made.expect("the last attempt returned its error");
+        initialise(&qp, nic, access())?;
         let number = qp.number();
-        let queue = Self {
+        Ok(Self {
             qp: Some(qp),
             number,
-            packet,
+            packet: random_packet()?,
             inline: inline as usize,
             depth,
             ..Self::absent((index, peer), (flow, rail))
-        };
-        queue.initialise(nic)?;
-        Ok(queue)
+        })
     }
 
     /// Stands for a queue pair of a device that is gone.
@@ -180,41 +179,14 @@ impl Queue {
         }
     }
 
-    /// Brings it to INIT.
-    fn initialise(&self, nic: &Nic) -> Result<()> {
-        let qp = self.qp.as_ref().expect("a queue pair that is there");
-        let mut attr = attr_of(State::Init);
-        attr.pkey_index = PKEY_INDEX;
-        attr.port_num = nic.card.number;
-        attr.qp_access_flags = access().cast_unsigned();
-        let mask = State::Init.mask();
-        let on = || format!("QP {} of {} port {}", self.number, nic.card.device, nic.card.number);
-        qp.modify(&mut attr, mask).map_err(|error| State::Init.explain(on(), mask, error))
-    }
-
     /// Brings it to RTS: from then on it sends and receives.
     pub(crate) fn connect(&mut self, ends: &Ends<'_>, patience: Patience) -> Result<()> {
-        let wire = ends.wire(self.number);
-        let Some(qp) = self.qp.as_ref() else {
-            let why = format!("{} port {} is gone", wire.local.0, wire.local.1);
+        let Some(qp) = &self.qp else {
+            let card = &ends.here.card;
+            let why = format!("{} port {} is gone", card.device, card.number);
             return Err(Error::NoWay { why });
         };
-        let on = || wire.to_string();
-        let (mut attr, mask) = (attr_of(State::Rtr), State::Rtr.mask());
-        attr.ah_attr = ends.way();
-        attr.path_mtu = mtu_number(ends.rail.mtu);
-        (attr.dest_qp_num, attr.rq_psn) = ends.theirs;
-        attr.max_dest_rd_atomic = READS;
-        attr.min_rnr_timer = RNR_TIMER;
-        qp.modify(&mut attr, mask).map_err(|error| State::Rtr.explain(on(), mask, error))?;
-        let (mut attr, mask) = (attr_of(State::Rts), State::Rts.mask());
-        attr.sq_psn = self.packet;
-        attr.timeout = patience.ack_timeout;
-        attr.retry_cnt = patience.retries.min(RETRIES);
-        attr.rnr_retry = patience.rnr_retries;
-        attr.max_rd_atomic = READS;
-        qp.modify(&mut attr, mask).map_err(|error| State::Rts.explain(on(), mask, error))?;
-        self.wire = Some(Box::new(wire));
+        self.wire = Some(Box::new(bring_up(qp, ends, self.packet, patience, (READS, READS))?));
         Ok(())
     }
 
@@ -224,7 +196,7 @@ impl Queue {
             let (mut attr, mask) = (attr_of(State::Reset), State::Reset.mask());
             let on = || ends.wire(self.number).to_string();
             qp.modify(&mut attr, mask).map_err(|error| State::Reset.explain(on(), mask, error))?;
-            self.initialise(ends.here)?;
+            initialise(qp, ends.here, access())?;
             (self.posted, self.completed, self.unreported, self.reports) = (0, 0, 0, 0);
         }
         self.connect(ends, patience)
@@ -372,7 +344,55 @@ pub(crate) fn queue_of(wr_id: u64) -> Option<usize> {
     usize::try_from(wr_id >> SERIAL_BITS).ok()?.checked_sub(1)
 }
 
-fn init_attr(depth: u32, gather: u32, inline: u32) -> ibv_qp_init_attr {
+/// The number of a queue pair's first packet.
+pub(crate) fn random_packet() -> Result<u32> {
+    let [a, b, c] = random_bytes().map_err(|_| Error::System {
+        call: "read /dev/urandom",
+        source: io::Error::last_os_error(),
+    })?;
+    Ok(u32::from_le_bytes([a, b, c, 0]))
+}
+
+/// Brings a queue pair to INIT. `access` is what the peer may do.
+pub(crate) fn initialise(qp: &Qp, nic: &Nic, access: i32) -> Result<()> {
+    let mut attr = attr_of(State::Init);
+    attr.pkey_index = PKEY_INDEX;
+    attr.port_num = nic.card.number;
+    attr.qp_access_flags = access.cast_unsigned();
+    let mask = State::Init.mask();
+    let on = || format!("QP {} of {} port {}", qp.number(), nic.card.device, nic.card.number);
+    qp.modify(&mut attr, mask).map_err(|error| State::Init.explain(on(), mask, error))
+}
+
+/// Brings a queue pair from INIT to RTS. `reads` is how many reads and atomics this side may have under way, and the
+/// other.
+pub(crate) fn bring_up(
+    qp: &Qp,
+    ends: &Ends<'_>,
+    packet: u32,
+    patience: Patience,
+    reads: (u8, u8),
+) -> Result<Wire> {
+    let wire = ends.wire(qp.number());
+    let failed = |state: State, mask, error| state.explain(wire.to_string(), mask, error);
+    let (mut attr, mask) = (attr_of(State::Rtr), State::Rtr.mask());
+    attr.ah_attr = ends.way();
+    attr.path_mtu = mtu_number(ends.rail.mtu);
+    (attr.dest_qp_num, attr.rq_psn) = ends.theirs;
+    attr.max_dest_rd_atomic = reads.1;
+    attr.min_rnr_timer = RNR_TIMER;
+    qp.modify(&mut attr, mask).map_err(|error| failed(State::Rtr, mask, error))?;
+    let (mut attr, mask) = (attr_of(State::Rts), State::Rts.mask());
+    attr.sq_psn = packet;
+    attr.timeout = patience.ack_timeout;
+    attr.retry_cnt = patience.retries.min(RETRIES);
+    attr.rnr_retry = patience.rnr_retries;
+    attr.max_rd_atomic = reads.0;
+    qp.modify(&mut attr, mask).map_err(|error| failed(State::Rts, mask, error))?;
+    Ok(wire)
+}
+
+pub(crate) fn init_attr(depth: u32, gather: u32, inline: u32) -> ibv_qp_init_attr {
     let null = std::ptr::null_mut;
     ibv_qp_init_attr {
         qp_context: null(),
@@ -391,7 +411,7 @@ fn init_attr(depth: u32, gather: u32, inline: u32) -> ibv_qp_init_attr {
     }
 }
 
-pub(crate) fn attr_of(state: State) -> ibv_qp_attr {
+fn attr_of(state: State) -> ibv_qp_attr {
     // SAFETY: a struct of numbers, for which zero is a value.
     let mut attr: ibv_qp_attr = unsafe { std::mem::zeroed() };
     attr.qp_state = state.number();
@@ -399,7 +419,7 @@ pub(crate) fn attr_of(state: State) -> ibv_qp_attr {
 }
 
 /// The number of the header's `ibv_mtu`.
-pub(crate) fn mtu_number(bytes: u32) -> u32 {
+fn mtu_number(bytes: u32) -> u32 {
     (bytes / 256).checked_ilog2().unwrap_or(0) + 1
 }
 
@@ -410,7 +430,7 @@ impl Ends<'_> {
     }
 
     /// The way to the peer: by GID on Ethernet and across subnets, by LID inside a subnet of InfiniBand.
-    pub(crate) fn way(&self) -> ibv_ah_attr {
+    fn way(&self) -> ibv_ah_attr {
         let (ours, theirs, index) = self.gids();
         // SAFETY: a struct of numbers, for which zero is a value.
         let mut way: ibv_ah_attr = unsafe { std::mem::zeroed() };
@@ -429,7 +449,7 @@ impl Ends<'_> {
         way
     }
 
-    pub(crate) fn wire(&self, local_qp: u32) -> Wire {
+    fn wire(&self, local_qp: u32) -> Wire {
         let (ours, theirs, index) = self.gids();
         let (local_address, remote_address) = match ours.kind {
             Kind::InfiniBand => {

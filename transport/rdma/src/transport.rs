@@ -296,14 +296,19 @@ impl Rdma {
         }
     }
 
+    /// Whether puts to some peer have to wait.
+    fn is_any_held(&self) -> bool {
+        let is_held = |link: &Link| matches!(link, Link::There(pair) if pair.is_held());
+        self.links.iter().any(is_held)
+    }
+
     /// Waits until all that was posted has arrived, at most until the deadline: whoever drops a transport has posted its
     /// last puts a moment ago.
     fn linger(&mut self) {
         let deadline = Instant::now() + LINGER;
         let mut events = Vec::new();
-        let is_held = |link: &Link| matches!(link, Link::There(pair) if pair.is_held());
         while (self.queues.iter().any(Queue::is_busy)
-            || self.links.iter().any(is_held)
+            || self.is_any_held()
             || !self.farewells.is_empty())
             && Instant::now() < deadline
         {
@@ -458,8 +463,7 @@ impl Transport for Rdma {
     }
 
     fn is_behind(&self) -> bool {
-        let is_held = |link: &Link| matches!(link, Link::There(pair) if pair.is_held());
-        self.side.is_behind() || self.needs_side && self.links.iter().any(is_held)
+        self.side.is_behind() || self.needs_side && self.is_any_held()
     }
 
     fn arrived(&self, signal: Signal) -> u64 {

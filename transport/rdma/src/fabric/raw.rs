@@ -3,20 +3,17 @@
 use std::sync::Arc;
 
 use dure_transport::Card;
-use dure_transport::proof::random_bytes;
 use rdma_sys::{
-    atomic_t, ibv_access_flags, ibv_atomic_cap, ibv_qp_cap, ibv_qp_init_attr, ibv_qp_type,
-    ibv_recv_wr, ibv_send_flags, ibv_send_wr, ibv_sge, ibv_srq_attr, ibv_srq_init_attr, ibv_wc,
-    ibv_wc_status, ibv_wr_opcode, rdma_t, wr_t,
+    atomic_t, ibv_access_flags, ibv_atomic_cap, ibv_recv_wr, ibv_send_flags, ibv_send_wr, ibv_sge,
+    ibv_srq_attr, ibv_srq_init_attr, ibv_wc, ibv_wc_status, ibv_wr_opcode, rdma_t, wr_t,
 };
 
 use super::{Choice, Port, port_of};
-use crate::card::{Address, PortCard, rails};
+use crate::card::{Address, list, rails};
 use crate::error::{Completion, Error, Result, Wire};
 use crate::memory::{self, Pages};
 use crate::nic::Nic;
-use crate::queue::{Ends, PKEY_INDEX, Patience, RNR_TIMER, attr_of, mtu_number};
-use crate::state::State;
+use crate::queue::{Ends, Patience, bring_up, init_attr, initialise, random_packet};
 use crate::status::Evidence;
 use crate::verbs::{Cq, Mr, Qp, Srq};
 
@@ -196,13 +193,9 @@ impl Raw {
         }
         let own = [self.nic.card.clone()];
         let found = rails(&own, &address.ports, lower);
-        let rail = *found.first().ok_or_else(|| {
-            not(format!(
-                "from {} to {}",
-                of_port(&own[0]),
-                address.ports.iter().map(of_port).collect::<String>()
-            ))
-        })?;
+        let rail = *found
+            .first()
+            .ok_or_else(|| not(format!("from {} to {}", list(&own), list(&address.ports))))?;
         let reads = self.reads()?;
         for (queue, theirs) in self.queues.iter_mut().zip(offer.queues) {
             let there = &address.ports[rail.there];
@@ -382,11 +375,6 @@ fn parts_of(wr_id: u64) -> (u16, u32) {
     (u16::from_le_bytes([e, f]), u32::from_le_bytes([a, b, c, d]))
 }
 
-fn of_port(port: &PortCard) -> String {
-    let gids: Vec<_> = port.gids.iter().map(ToString::to_string).collect();
-    format!("{} port {} [{}]", port.device, port.number, gids.join(", "))
-}
-
 impl Area {
     fn new(nic: &Nic, len: usize) -> Result<Self> {
         let pages = Pages::new(len).map_err(Error::system("mmap"))?;
@@ -410,58 +398,15 @@ fn access(nic: &Nic) -> Result<i32> {
 
 impl Queue {
     fn new(nic: &Nic, (cq, srq): (&Arc<Cq>, &Arc<Srq>), options: &RawOptions) -> Result<Self> {
-        let null = std::ptr::null_mut;
-        let mut attr = ibv_qp_init_attr {
-            qp_context: null(),
-            send_cq: std::ptr::null_mut(),
-            recv_cq: std::ptr::null_mut(),
-            srq: std::ptr::null_mut(),
-            cap: ibv_qp_cap {
-                max_send_wr: options.depth,
-                max_recv_wr: 0,
-                max_send_sge: 1,
-                max_recv_sge: 0,
-                max_inline_data: options.inline,
-            },
-            qp_type: ibv_qp_type::IBV_QPT_RC,
-            sq_sig_all: 0,
-        };
+        let mut attr = init_attr(options.depth, 1, options.inline);
         let qp = Qp::new(&nic.pd, cq, srq, &mut attr)?;
-        let [a, b, c] = random_bytes().map_err(|_| Error::System {
-            call: "read /dev/urandom",
-            source: std::io::Error::last_os_error(),
-        })?;
-        let mut attr = attr_of(State::Init);
-        attr.pkey_index = PKEY_INDEX;
-        attr.port_num = nic.card.number;
-        attr.qp_access_flags = access(nic)?.cast_unsigned();
-        let mask = State::Init.mask();
-        let on = format!("QP {} of {} port {}", qp.number(), nic.card.device, nic.card.number);
-        qp.modify(&mut attr, mask).map_err(|error| State::Init.explain(on, mask, error))?;
-        let packet = u32::from_le_bytes([a, b, c, 0]);
-        Ok(Self { qp, packet, posted: 0, done: 0, unreported: 0, wire: None })
+        initialise(&qp, nic, access(nic)?)?;
+        Ok(Self { qp, packet: random_packet()?, posted: 0, done: 0, unreported: 0, wire: None })
     }
 
     /// `reads`: how many this side may have under way, and the other.
     fn connect(&mut self, ends: &Ends<'_>, reads: (u8, u8)) -> Result<()> {
-        let wire = ends.wire(self.qp.number());
-        let patience = Patience::default();
-        let (mut attr, mask) = (attr_of(State::Rtr), State::Rtr.mask());
-        attr.ah_attr = ends.way();
-        attr.path_mtu = mtu_number(ends.rail.mtu);
-        (attr.dest_qp_num, attr.rq_psn) = ends.theirs;
-        attr.max_dest_rd_atomic = reads.1;
-        attr.min_rnr_timer = RNR_TIMER;
-        let failed = |state: State, mask, error| state.explain(wire.to_string(), mask, error);
-        self.qp.modify(&mut attr, mask).map_err(|error| failed(State::Rtr, mask, error))?;
-        let (mut attr, mask) = (attr_of(State::Rts), State::Rts.mask());
-        attr.sq_psn = self.packet;
-        attr.timeout = patience.ack_timeout;
-        attr.retry_cnt = patience.retries;
-        attr.rnr_retry = patience.rnr_retries;
-        attr.max_rd_atomic = reads.0;
-        self.qp.modify(&mut attr, mask).map_err(|error| failed(State::Rts, mask, error))?;
-        self.wire = Some(wire);
+        self.wire = Some(bring_up(&self.qp, ends, self.packet, Patience::default(), reads)?);
         Ok(())
     }
 }
