@@ -25,7 +25,7 @@ struct Candidate {
     up: bool,
     /// Whether a device of the machine is behind it.
     physical: bool,
-    /// Whether an RDMA device sends over it.
+    /// Whether an RDMA device sends over it, as far as that was looked for.
     rail: bool,
 }
 
@@ -71,7 +71,8 @@ impl Candidate {
 /// # Errors
 /// `System` when the interfaces cannot be listed, `InvalidArgument` when `DURE_IFNAME` leaves none.
 pub(crate) fn addresses(filter: Option<&Interfaces>, purpose: Purpose) -> Result<Vec<IpAddr>> {
-    let rails = rails();
+    // Looked for where it matters only.
+    let rails = if purpose == Purpose::Control { rails() } else { BTreeSet::new() };
     let all = getifaddrs().map_err(|source| Error::system("getifaddrs").because(source))?;
     let candidates = all.filter_map(|entry| {
         let storage = entry.address?;

@@ -1,7 +1,8 @@
 //! How a communicator is, short of a fatal error.
 
 use std::fmt;
-use std::time::Duration;
+
+use dure_transport::Route;
 
 /// How a communicator is that works.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,38 +25,18 @@ impl Health {
 pub struct Detour {
     /// The rank that it leads to.
     pub rank: u32,
-    /// Name of the transport that carries the data: `rdma`, or `tcp` when no rail is left.
-    pub over: &'static str,
-    /// Rails in use: pairs of a device here and one of the peer.
-    pub rails: usize,
-    /// Rails at first.
-    pub rails_at_first: usize,
-    /// What failed, for people.
-    pub why: String,
-    /// How long traffic to the rank stood still when it changed.
-    pub pause: Duration,
+    /// The way there.
+    pub route: Route,
 }
 
 impl fmt::Display for Detour {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { rank, over, rails, rails_at_first, why, pause } = self;
-        let ms = pause.as_secs_f64() * 1e3;
-        write!(
-            f,
-            "degraded to rank {rank}: {rails} of {rails_at_first} rails, over {over}: {why} (paused {ms:.1} ms)"
-        )
+        write!(f, "degraded to rank {}: {}", self.rank, self.route)
     }
 }
 
 /// What the executor knows, as users see it.
 pub(crate) fn of(detours: &dure_exec::Detours) -> Health {
-    let detour = |(rank, route): (u32, dure_transport::Route)| Detour {
-        rank,
-        over: route.over,
-        rails: route.rails,
-        rails_at_first: route.rails_at_first,
-        why: route.why,
-        pause: route.pause,
-    };
-    Health { detours: detours.list().into_iter().map(detour).collect() }
+    let detours = detours.list().into_iter().map(|(rank, route)| Detour { rank, route });
+    Health { detours: detours.collect() }
 }

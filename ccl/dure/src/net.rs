@@ -223,8 +223,7 @@ fn tcp(
     purpose: Purpose,
     change: impl FnOnce(&mut dure_tcp::Options),
 ) -> Result<Box<dyn Transport>> {
-    let control::Here { port, .. } = control::Here::find(config)?;
-    let mut addresses = addresses::addresses(config.ifname.as_ref(), purpose)?;
+    let control::Here { port, mut addresses, .. } = control::Here::find(config, purpose)?;
     // Loopback is a way to this process only from this host, where the others lead too.
     if addresses.iter().any(|address| !address.is_loopback()) {
         addresses.retain(|address| !address.is_loopback());

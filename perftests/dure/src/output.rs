@@ -2,10 +2,11 @@
 
 use std::error::Error as StdError;
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use dure::ErrorKind;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
 /// What a command found. When it is not good, the command has already said what.
@@ -133,6 +134,19 @@ pub(crate) fn expect_folder(file: Option<&Path>) -> Result<(), Failure> {
 
 pub(crate) fn is_standard_output(to: &Path) -> bool {
     to.as_os_str() == "-"
+}
+
+/// How much is left, below what is printed, where standard error is a terminal and it is to be shown.
+pub(crate) fn progress_bar(shown: bool, total: u64, unit: &str) -> ProgressBar {
+    let target = if shown && io::stderr().is_terminal() {
+        ProgressDrawTarget::stderr()
+    } else {
+        ProgressDrawTarget::hidden()
+    };
+    let style =
+        ProgressStyle::with_template(&format!("{{bar:40}} {{pos}}/{{len}} {unit}, {{eta}} left"));
+    let style = style.expect("the template is right");
+    ProgressBar::with_draw_target(Some(total), target).with_style(style)
 }
 
 /// Whether `--json -` claims standard output for itself.

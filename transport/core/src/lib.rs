@@ -152,7 +152,7 @@ pub enum Event {
 /// What leads to a peer where wires may fail one by one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// Name of the transport that carries the puts.
+    /// Name of the transport that carries the data: `tcp` when no rail is left.
     pub over: &'static str,
     /// Rails that are in use: pairs of a device here and one of the peer.
     pub rails: usize,

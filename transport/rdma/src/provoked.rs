@@ -10,7 +10,7 @@ use dure_transport::{Card, Event, Flow, Peer, Put, RemoteRegion, Signal, Span, T
 
 use crate::mailbox::note;
 use crate::transport::{Rdma, assemble};
-use crate::{GidIndex, Options, Patience};
+use crate::{Options, Patience};
 
 const LEN: usize = 64 << 10;
 
@@ -24,18 +24,7 @@ fn side(me: u32) -> Box<dyn Transport> {
 }
 
 pub(crate) fn end(me: u32, patience: Patience, flows: u16, falls_back: bool) -> Rdma {
-    assemble(Options {
-        me: Peer(me),
-        side: side(me),
-        allows: &|_| true,
-        gid_index: GidIndex::Any,
-        flows,
-        patience,
-        kept_bytes: 0,
-        devices: Vec::new(),
-        falls_back,
-    })
-    .unwrap()
+    assemble(Options { flows, patience, falls_back, ..Options::new(Peer(me), side(me)) }).unwrap()
 }
 
 /// Two ends that are up, with memory of the second that the first can write, and memory to send from.

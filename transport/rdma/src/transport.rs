@@ -64,6 +64,23 @@ pub struct Options<'a> {
     pub falls_back: bool,
 }
 
+impl Options<'_> {
+    /// Any device and GID, one flow, and nothing that costs memory or another wire.
+    pub fn new(me: Peer, side: Box<dyn Transport>) -> Self {
+        Self {
+            me,
+            side,
+            allows: &|_| true,
+            gid_index: GidIndex::Any,
+            flows: 1,
+            patience: Patience::default(),
+            kept_bytes: 0,
+            devices: Vec::new(),
+            falls_back: false,
+        }
+    }
+}
+
 impl fmt::Debug for Options<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Options")

@@ -10,7 +10,7 @@
 
 use std::net::SocketAddr;
 
-use dure_rdma::{GidIndex, Options, Patience, open};
+use dure_rdma::{Options, open};
 use dure_tcp::{Driver, Port, PortOptions};
 use dure_transport::conformance::{PROPERTIES, Pair};
 use dure_transport::proof::Key;
@@ -26,18 +26,7 @@ fn side(me: u32) -> Box<dyn Transport> {
 }
 
 fn end(me: u32, flows: u16) -> Box<dyn Transport> {
-    open(Options {
-        me: Peer(me),
-        side: side(me),
-        allows: &|_| true,
-        gid_index: GidIndex::Any,
-        flows,
-        patience: Patience::default(),
-        kept_bytes: 0,
-        devices: Vec::new(),
-        falls_back: false,
-    })
-    .unwrap()
+    open(Options { flows, ..Options::new(Peer(me), side(me)) }).unwrap()
 }
 
 #[expect(clippy::print_stdout, reason = "names the property that fails")]
@@ -63,17 +52,7 @@ fn all_properties_hold_with_two_flows() {
 
 #[test]
 fn where_there_is_no_device_it_says_why() {
-    let options = Options {
-        me: Peer(0),
-        side: side(0),
-        allows: &|_| false,
-        gid_index: GidIndex::Any,
-        flows: 1,
-        patience: Patience::default(),
-        kept_bytes: 0,
-        devices: Vec::new(),
-        falls_back: false,
-    };
+    let options = Options { allows: &|_| false, ..Options::new(Peer(0), side(0)) };
     let error = open(options).map(|_| ()).unwrap_err();
     assert!(error.to_string().starts_with("no RDMA: "), "{error}");
 }

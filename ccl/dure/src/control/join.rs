@@ -11,6 +11,7 @@ use super::service::CHECK_IN;
 use super::shared::Shared;
 use super::thread::{Command, Entry, Here, Place, Thread};
 use super::{Control, Joined};
+use crate::addresses::Purpose;
 use crate::bootstrap::noise::Noise;
 use crate::bootstrap::wire::{self, CheckIn, Member, Message, Packed, Verdict};
 use crate::config::Config;
@@ -30,7 +31,7 @@ const VERDICT: Duration = Duration::from_secs(2);
 /// # Errors
 /// `System`, or `InvalidArgument` when `DURE_IFNAME` leaves no interface.
 pub(crate) fn new_unique_id(config: &Config) -> Result<UniqueId> {
-    let here = Here::find(config)?;
+    let here = Here::find(config, Purpose::Control)?;
     if here.addresses.is_empty() {
         return Err(Error::system(
             "no network interface of this host is up, not even loopback: ranks cannot meet",
@@ -74,7 +75,7 @@ pub(crate) fn join(
     if offer.len() > wire::OFFER {
         return Err(Error::internal(format!("an offer of {} bytes", offer.len())).on(rank));
     }
-    let here = Here::find(config)?;
+    let here = Here::find(config, Purpose::Control)?;
     let thread = Thread::start(config, None)?;
     let key = *id.control_key().bytes();
     let shared = Arc::new(Shared::new(rank)?);

@@ -8,6 +8,7 @@ use std::sync::Barrier;
 use std::thread;
 
 use super::*;
+use crate::addresses::Purpose;
 use crate::config::Config;
 use crate::error::ErrorKind;
 use crate::record::Waiting;
@@ -183,7 +184,7 @@ fn an_agreed_place_serves_as_root_whenever_it_comes_up() {
 #[test]
 fn a_part_of_a_job_has_a_job_of_its_own() {
     let jobs = job(3);
-    let here = Here::find(&Config::default()).unwrap();
+    let here = Here::find(&Config::default(), Purpose::Control).unwrap();
     let id = new_id().derive("split 1 color 0", here.port.number(), &here.addresses);
     on_ranks(&[0, 1], |rank| {
         if rank == 0 {

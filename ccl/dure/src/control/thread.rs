@@ -226,17 +226,17 @@ pub(crate) struct Here {
 }
 
 impl Here {
-    /// As the settings have it. Starts the control thread when there is none.
+    /// As the settings have it, with addresses that suit the purpose. Starts the control thread when there is none.
     ///
     /// # Errors
     /// `System`, or `InvalidArgument` when `DURE_IFNAME` leaves no interface.
-    pub(crate) fn find(config: &Config) -> Result<Self> {
+    pub(crate) fn find(config: &Config, purpose: Purpose) -> Result<Self> {
         let thread = Thread::start(config, None)?;
         Ok(Self {
             host: addresses::host_id()?,
             hostname: addresses::hostname(),
             port: Arc::clone(thread.port()),
-            addresses: addresses::addresses(config.ifname.as_ref(), Purpose::Control)?,
+            addresses: addresses::addresses(config.ifname.as_ref(), purpose)?,
         })
     }
 }

@@ -17,7 +17,7 @@ mod table;
 use std::io::{self, IsTerminal, Write};
 
 use dure::{Communicator, Config, Launch};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 
 pub(crate) use self::args::Args;
 use self::args::Rival;
@@ -167,14 +167,7 @@ struct Screen {
 
 impl Screen {
     fn new(args: &Args, rows: u64) -> Self {
-        let target = if io::stderr().is_terminal() {
-            ProgressDrawTarget::stderr()
-        } else {
-            ProgressDrawTarget::hidden()
-        };
-        let style = ProgressStyle::with_template("{bar:40} {pos}/{len} rows, {eta} left")
-            .expect("the template is right");
-        let bar = ProgressBar::with_draw_target(Some(rows), target).with_style(style);
+        let bar = output::progress_bar(true, rows, "rows");
         Self { silent: output::claims_output(args.json.as_ref()), bar }
     }
 

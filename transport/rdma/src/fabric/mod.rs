@@ -11,7 +11,6 @@ pub use self::raw::{Progress, Raw, RawOptions, Request};
 use crate::error::{Error, Result, Wire};
 use crate::gid::Kind;
 use crate::nic::{self, GidIndex, Nic};
-use crate::queue::Patience;
 use crate::transport::{Options, Rdma, assemble_over};
 use crate::verbs;
 
@@ -115,18 +114,8 @@ impl Opened {
     /// # Panics
     /// When `flows` is 0.
     pub fn open(me: Peer, side: Box<dyn Transport>, flows: u16, choice: &Choice) -> Result<Self> {
-        let options = Options {
-            me,
-            side,
-            allows: &|_| true,
-            gid_index: GidIndex::Any,
-            flows,
-            patience: Patience::default(),
-            kept_bytes: 0,
-            devices: Vec::new(),
-            // A figure of TCP would not be one of RDMA.
-            falls_back: false,
-        };
+        // It does not fall back: a figure of TCP would not be one of RDMA.
+        let options = Options { flows, ..Options::new(me, side) };
         Ok(Self(assemble_over(choice.open()?, options)?))
     }
 

@@ -1,12 +1,10 @@
 //! One rank of a job: its links to all others, and its part of the measuring.
 
-use std::io::IsTerminal;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use dure::{Communicator, Config};
 use dure_transport::Card;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use nix::ifaddrs::getifaddrs;
 
 use super::{Cell, PING_BYTES, Plan, Report};
@@ -18,7 +16,7 @@ use crate::fabric::test::Kind;
 use crate::fabric::wait::Count;
 use crate::fabric::write::{Part, Shape, bandwidth, ping, pong};
 use crate::fabric::{Args, choice};
-use crate::output::Failure;
+use crate::output::{Failure, progress_bar};
 
 /// Flows to each peer: one that is measured, one for load.
 const FLOWS: u16 = 2;
@@ -104,7 +102,8 @@ impl<'c> Job<'c> {
     pub(super) fn measure(mut self) -> Result<Report, Failure> {
         let (me, size) = (self.comm.rank(), self.comm.size());
         let mut report = Report::default();
-        let bar = bar(me == 0, u64::from(size) * u64::from(size - 1));
+        let bar = progress_bar(me == 0, u64::from(size) * u64::from(size - 1), "paths");
+        bar.enable_steady_tick(Duration::from_secs(1));
         for from in 0..size {
             self.comm.barrier()?;
             let before = Before::read(&self.ports);
@@ -246,20 +245,4 @@ fn addresses(comm: &Communicator, config: &Config) -> Result<Vec<IpAddr>, Failur
         return Err(Failure::Failed("no address of this host leads to other hosts".to_owned()));
     }
     Ok(found)
-}
-
-/// Progress, on a terminal.
-fn bar(shown: bool, cells: u64) -> ProgressBar {
-    let target = if shown && std::io::stderr().is_terminal() {
-        ProgressDrawTarget::stderr()
-    } else {
-        ProgressDrawTarget::hidden()
-    };
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} paths, {eta} left");
-    let bar = ProgressBar::with_draw_target(Some(cells), target);
-    bar.enable_steady_tick(Duration::from_secs(1));
-    match style {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
-    }
 }
