@@ -248,17 +248,7 @@ impl Job {
 
 fn collective(number: u8, root: u8, ranks: u32) -> Collective {
     let root = Rank(u32::from(root) % ranks);
-    match number % 9 {
-        0 => Collective::AllReduce,
-        1 => Collective::ReduceScatter,
-        2 => Collective::AllGather,
-        3 => Collective::AllToAll,
-        4 => Collective::Broadcast { root },
-        5 => Collective::Reduce { root },
-        6 => Collective::Gather { root },
-        7 => Collective::Scatter { root },
-        _ => Collective::Barrier,
-    }
+    Collective::all(root)[usize::from(number % 9)]
 }
 
 /// Elements of a block: often few, never so many that a run takes long.

@@ -30,8 +30,11 @@ impl Transport for Alone {
             gather: 1,
             flows: 1,
             user_memory: false,
+            any_source: false,
             unattended: true,
             coherent: false,
+            in_place: false,
+            whole_lines: false,
         }
     }
 

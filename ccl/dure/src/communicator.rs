@@ -8,7 +8,9 @@ use std::time::Instant;
 use crossbeam::queue::SegQueue;
 use dure_device::{Device, Memory, Space};
 use dure_exec::Detours;
-use dure_plan::Rank;
+use dure_plan::{Collective, Rank};
+use dure_sim::Profile;
+use dure_topology::Cluster;
 
 use crate::bootstrap::wire::Member;
 use crate::call::Request;
@@ -21,8 +23,8 @@ use crate::health::Health;
 use crate::launch::Launch;
 use crate::operation::Operation;
 use crate::pace::Patience;
+use crate::planner::{Answer, Candidate};
 use crate::record::Record;
-use crate::tuner::Chosen;
 use crate::turnstile::{Inside, Turnstile};
 use crate::unique_id::{Origin, UniqueId};
 use crate::{health, net, progress};
@@ -244,8 +246,41 @@ impl Communicator {
     }
 
     /// What was chosen for the last collective of this rank.
-    pub fn last_choice(&self) -> Option<Chosen> {
+    pub fn last_choice(&self) -> Option<Candidate> {
         self.inner.engine().last_choice().cloned()
+    }
+
+    /// What may serve a collective of `bytes` bytes (of the whole vector: the larger of a rank's input and output) whose
+    /// blocks have the same length, and what each candidate would take. The same on all ranks.
+    pub fn explain(&self, what: Collective, bytes: u64) -> Answer {
+        self.inner.engine().tuner.explain(what, bytes)
+    }
+
+    /// The hosts of the ranks, and what joins them: what the ranks told each other when they met, and what
+    /// `DURE_TOPO_FILE` describes. The same on all ranks.
+    pub fn cluster(&self) -> Arc<Cluster> {
+        Arc::clone(self.inner.engine().tuner.planner().cluster())
+    }
+
+    /// What predictions of calls' times rest on, corrected by what was measured under `DURE_TUNE=online` so far. Written to
+    /// a file ([`Profile::to_json`]), it is what `DURE_PROFILE` takes.
+    pub fn profile(&self) -> Profile {
+        self.inner.engine().tuner.profile()
+    }
+
+    /// From now on `pin` serves every collective that it can serve; with `None` each is decided by the library again.
+    /// Waits for the calls that were started. All ranks pin the same between the same calls: a difference is found as one
+    /// of calls is.
+    ///
+    /// # Errors
+    /// The first fatal error; `InvalidArgument` for an algorithm that does not exist, and for lanes that the communicator
+    /// does not have.
+    pub fn pin(&self, pin: Option<&Candidate>) -> Result<()> {
+        self.synchronize()?;
+        let mut engine = self.inner.engine();
+        engine.tuner.check(pin).map_err(|error| error.on(self.inner.rank))?;
+        engine.pin(pin.cloned());
+        Ok(())
     }
 
     /// How it is: whether nothing fatal has happened, and which wires have failed and are not back.
@@ -276,7 +311,7 @@ impl Communicator {
         let (sequence, chain) = inner.engine().history();
         if let Some(control) = &inner.control {
             let mine = [sequence.to_le_bytes(), chain.to_le_bytes()].concat();
-            let all = control.all_gather(mine.clone(), Instant::now() + inner.config.timeout)?;
+            let all = control.all_gather(&mine, Instant::now() + inner.config.timeout)?;
             if let Some(peer) = all.iter().position(|theirs| *theirs != mine) {
                 let peer = u32::try_from(peer).expect("ranks are counted in 32 bits");
                 let error = inner.mismatch(peer);
@@ -285,6 +320,7 @@ impl Communicator {
             }
             control.leave();
         }
+        inner.dump_profile();
         Ok(())
     }
 
@@ -464,6 +500,17 @@ impl Inner {
     /// The number of the next communicator made from this one.
     pub(crate) fn next_child(&self) -> u32 {
         self.children.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Writes the profile, when the settings name a place for it. Rank 0 does, for all ranks.
+    fn dump_profile(&self) {
+        let Some(path) = self.config.profile_dump.as_ref().filter(|_| self.rank == 0) else {
+            return;
+        };
+        let profile = self.engine().tuner.profile();
+        if let Err(error) = std::fs::write(path, profile.to_json() + "\n") {
+            tracing::warn!(target: "dure::tune", path = %path.display(), %error, "the profile could not be written");
+        }
     }
 
     /// Writes the flight record, when the settings name a place for it.

@@ -5,16 +5,20 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use sha2::{Digest as _, Sha256};
+
 use crate::error::{Error, Result};
 
 mod algo;
 mod setting;
 
 pub use self::algo::AlgorithmRules;
-use self::setting::{
-    Count, Duration as Span, Kind, Maybe, Number, Path, Size, Switch, Text, nearest,
+pub use self::setting::{
+    Coherence, Interfaces, PortRange, Progress, Secret, TcpDriver, Transports, Tune,
 };
-pub use self::setting::{Interfaces, PortRange, Progress, Secret, TcpDriver, Transports};
+use self::setting::{
+    Count, Duration as Span, Kind, Maybe, Number, Path, Paths, Size, Switch, Text, nearest,
+};
 
 /// One variable, for documentation and messages.
 struct Variable {
@@ -84,6 +88,18 @@ settings! {
     "DURE_TCP_FLOWS" tcp_flows: Option<u32>, Maybe<Count> = None, "chosen by the transport";
     /// How bytes are moved between sockets and memory.
     "DURE_TCP_DRIVER" tcp_driver: TcpDriver, TcpDriver = TcpDriver::Auto, "auto, by the number of peers";
+    /// Devices of a pool of memory that hosts share: /dev/dax devices, or files.
+    "DURE_POOL" pool: Vec<PathBuf>, Paths = Vec::new(), "none";
+    /// Partition of the pool: the same on all ranks, another for each job.
+    "DURE_POOL_PARTITION" pool_partition: u32, Number = 0, "0";
+    /// Member of the pool that this process is.
+    "DURE_POOL_MEMBER" pool_member: Option<u32>, Maybe<Number> = None, "the rank";
+    /// Whether hosts flush their caches of the pool, or hardware keeps them coherent: on one host, or by back-invalidation.
+    "DURE_POOL_COHERENCE" pool_coherence: Coherence, Coherence = Coherence::Software, "software";
+    /// Take over the member of a process that has died.
+    "DURE_POOL_TAKE_OVER" pool_take_over: bool, Switch = false, "off";
+    /// How long a member of the pool may show no sign of life.
+    "DURE_POOL_PATIENCE" pool_patience: Duration, Span = Duration::from_secs(5), "5s";
     /// RDMA devices that may be used.
     "DURE_HCA" hca: Option<Interfaces>, Maybe<Interfaces> = None, "all with an active port, four ports at most";
     /// Index of the GID that RDMA uses on every port.
@@ -93,7 +109,7 @@ settings! {
     /// Memory that stays registered for RDMA after its last call. It must not be unmapped and mapped anew meanwhile.
     "DURE_RDMA_CACHE" rdma_cache: Option<usize>, Maybe<Size> = None, "none";
     /// Algorithms that may be used, by collective.
-    "DURE_ALGO" algo: AlgorithmRules, AlgorithmRules = AlgorithmRules::default(), "all, chosen by size and ranks";
+    "DURE_ALGO" algo: AlgorithmRules, AlgorithmRules = AlgorithmRules::default(), "all, chosen by predicted time";
     /// Parallel lanes of a collective.
     "DURE_LANES" lanes: Option<u32>, Maybe<Count> = None, "chosen by size";
     /// Slots of an edge: how many messages may be under way.
@@ -114,6 +130,16 @@ settings! {
     "DURE_PLAN_FILE" plan_file: Option<PathBuf>, Maybe<Path> = None, "none";
     /// Beginning of the paths that plans in use are written to; `.COLLECTIVE.ALGORITHM.plan` is appended.
     "DURE_PLAN_DUMP" plan_dump: Option<PathBuf>, Maybe<Path> = None, "none";
+    /// What predictions of calls' times rest on, as `dure profile fit` or `dure profile measure` writes it.
+    "DURE_PROFILE" profile: Option<PathBuf>, Maybe<Path> = None, "what came with the library";
+    /// File with algorithms that may not serve somewhere.
+    "DURE_QUARANTINE" quarantine: Option<PathBuf>, Maybe<Path> = None, "none";
+    /// File that describes the fabric between the hosts.
+    "DURE_TOPO_FILE" topo_file: Option<PathBuf>, Maybe<Path> = None, "none: one ideal switch";
+    /// Whether measured times of calls move the choice of algorithms.
+    "DURE_TUNE" tune: Tune, Tune = Tune::Off, "off";
+    /// File that rank 0 writes its profile to at the end, corrected by what was measured with `DURE_TUNE=online`.
+    "DURE_PROFILE_DUMP" profile_dump: Option<PathBuf>, Maybe<Path> = None, "none";
     /// What to log: a level, or `target=level` separated by commas.
     "DURE_LOG" log: String, Text = "warn".to_owned(), "warn";
     /// Beginning of the path that flight records are written to; the rank and `.trace` are appended.
@@ -166,6 +192,8 @@ impl Config {
             self.rdma_flows.map_or_else(|| "by transport".to_owned(), |flows| flows.to_string());
         [
             ("DURE_TRANSPORT", self.transport.to_string()),
+            ("DURE_POOL_PARTITION", self.pool_partition.to_string()),
+            ("DURE_POOL_COHERENCE", format!("{:?}", self.pool_coherence).to_lowercase()),
             ("DURE_TCP_FLOWS", flows),
             ("DURE_RDMA_FLOWS", queue_pairs),
             ("DURE_ALGO", self.algo.to_string()),
@@ -175,6 +203,10 @@ impl Config {
             ("DURE_TIMEOUT", format!("{:?}", self.timeout)),
             ("DURE_CHECK", on_off(self.check)),
             ("DURE_DETERMINISTIC", on_off(self.deterministic)),
+            ("DURE_PROFILE", content(self.profile.as_deref())),
+            ("DURE_QUARANTINE", content(self.quarantine.as_deref())),
+            ("DURE_TOPO_FILE", content(self.topo_file.as_deref())),
+            ("DURE_TUNE", self.tune.to_string()),
         ]
         .map(|(key, value)| (key.to_owned(), value))
         .into()
@@ -196,6 +228,17 @@ impl Config {
                 .expect("strings take all text");
         }
         text
+    }
+}
+
+/// A file's content, as far as it must be the same on all ranks.
+fn content(path: Option<&std::path::Path>) -> String {
+    let Some(path) = path else { return "none".to_owned() };
+    match std::fs::read(path) {
+        Ok(bytes) => {
+            Sha256::digest(bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+        }
+        Err(error) => error.to_string(),
     }
 }
 
@@ -249,6 +292,11 @@ mod tests {
             ("DURE_CHECK", "off"),
             ("DURE_DETERMINISTIC", "on"),
             ("DURE_PLAN_FILE", "/tmp/plans"),
+            ("DURE_PROFILE", "/tmp/profile"),
+            ("DURE_QUARANTINE", "/tmp/bad"),
+            ("DURE_TOPO_FILE", "/tmp/fabric"),
+            ("DURE_TUNE", "online"),
+            ("DURE_PROFILE_DUMP", "/tmp/measured"),
             ("DURE_LOG", "dure=debug"),
             ("DURE_TRACE_FILE", "/tmp/flight"),
         ])
@@ -276,6 +324,11 @@ mod tests {
             .check(false)
             .deterministic(true)
             .plan_file(Some("/tmp/plans".into()))
+            .profile(Some("/tmp/profile".into()))
+            .quarantine(Some("/tmp/bad".into()))
+            .topo_file(Some("/tmp/fabric".into()))
+            .tune(Tune::Online)
+            .profile_dump(Some("/tmp/measured".into()))
             .log("dure=debug".to_owned())
             .trace_file(Some("/tmp/flight".into()));
         assert_eq!(config, expected);
@@ -304,6 +357,7 @@ mod tests {
             ("DURE_PROGRESS", "both", "caller, thread"),
             ("DURE_PORT_RANGE", "9-3", "A-B"),
             ("DURE_ALGO", "allreduce:rign", "ring"),
+            ("DURE_TUNE", "on", "off, online"),
         ] {
             let error = one(name, value).unwrap_err();
             assert!(error.what.contains(expected) && error.what.contains(name), "{error}");

@@ -5,21 +5,27 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Instant;
 
 use dure_device::{Combine, Dtype, Memory, Queue, Scale, Space, Work};
 use dure_exec::{Call, Executor, Layouts, Plan, Prepared, Track};
 use dure_plan::{Collective, Rank};
 use dure_transport::Region;
 
-use crate::call::{Action, RaggedCounts, Request, Signature};
+use crate::call::{Action, RaggedCounts, Request, Signature, mix};
+use crate::comparison::Comparison;
 use crate::error::{Error, Result};
 use crate::known::{Known, KnownCalls};
 use crate::messages::{self, MessageCounts};
 use crate::operation::Operation;
 use crate::padded::Padded;
+use crate::planner::Candidate;
 use crate::record::Record;
 use crate::stall::{Stall, executor_error};
-use crate::tuner::{Chosen, Decision, DecisionId, Tuner};
+use crate::tuner::{Decision, DecisionId, Kind, Trying, Tuner};
+
+/// Tells a pin from a call in the digest of all calls.
+const PINNED: u64 = u64::from_le_bytes(*b"pinned  ");
 
 /// A group of calls, and the operation that says when it is done.
 #[derive(Debug)]
@@ -61,6 +67,12 @@ pub(crate) struct Active {
     temporary: Vec<Region>,
     /// Number of the last collective that began; 0 when it has none of its own.
     sequence: u64,
+    /// Calls of trials.
+    pub(crate) trying: Vec<Trying>,
+    /// What the ranks compare just now.
+    pub(crate) comparison: Option<Comparison>,
+    /// When it began. Times of calls that go on side by side would be those of all.
+    pub(crate) began: Option<Instant>,
 }
 
 impl Active {
@@ -73,7 +85,17 @@ impl Active {
             stage: Stage::Running,
             temporary: Vec::new(),
             sequence: 0,
+            trying: Vec::new(),
+            comparison: None,
+            began: None,
         }
+    }
+}
+
+impl Active {
+    /// Has the executor work on the calls next.
+    pub(crate) fn run_calls(&mut self) {
+        self.stage = Stage::Before(Vec::new());
     }
 }
 
@@ -97,7 +119,7 @@ pub(crate) struct Engine {
     pub(crate) tuner: Tuner,
     queues: Vec<(Space, Box<dyn Queue>)>,
     waiting: VecDeque<Batch>,
-    active: Option<Active>,
+    pub(crate) active: Option<Active>,
     /// Collectives begun so far, and the digest of all of them.
     sequence: u64,
     chain: u64,
@@ -144,8 +166,18 @@ impl Engine {
     }
 
     /// What was chosen for the last collective.
-    pub(crate) fn last_choice(&self) -> Option<&Chosen> {
-        Some(&self.tuner.decision(self.last?).chosen)
+    pub(crate) fn last_choice(&self) -> Option<&Candidate> {
+        Some(&self.tuner.decision(self.last?).candidate)
+    }
+
+    /// Pins a way to serve calls. No call may be under way or wait. What ranks pin is part of what they compare.
+    pub(crate) fn pin(&mut self, pin: Option<Candidate>) {
+        let text = pin.as_ref().map_or_else(String::new, ToString::to_string);
+        self.chain =
+            text.bytes().fold(mix(self.chain, PINNED), |chain, byte| mix(chain, byte.into()));
+        self.tuner.pin(pin);
+        self.known = KnownCalls::default();
+        self.last = None;
     }
 
     /// Memory of the plans and of the calls that were made before, in bytes.
@@ -156,6 +188,12 @@ impl Engine {
     /// Number of the last collective that began, and the digest of all collectives so far.
     pub(crate) fn history(&self) -> (u64, u64) {
         (self.sequence, self.chain)
+    }
+
+    /// The digest of all collectives so far, as messages carry it.
+    #[expect(clippy::cast_possible_truncation, reason = "a digest of 32 of the 64 bits")]
+    pub(crate) fn digest(&self) -> u32 {
+        self.chain as u32
     }
 
     /// Moves as far as possible without waiting.
@@ -208,12 +246,19 @@ impl Engine {
                         self.go_on()?;
                         continue;
                     }
+                    if let Some(comparison) = active.comparison.take() {
+                        comparison.settle(&mut self.tuner);
+                    }
                     let after = std::mem::take(&mut active.after);
                     active.stage = Stage::After(start(&mut self.queues, &after)?);
                 }
                 Stage::After(tickets) => {
                     if !completed(&mut self.queues, tickets)? {
                         return Ok(if moved { Turn::Moved } else { Turn::Stuck });
+                    }
+                    if self.compare()? {
+                        moved = true;
+                        continue;
                     }
                     self.end(record);
                     return Ok(Turn::Moved);
@@ -272,6 +317,7 @@ impl Engine {
     fn begin(&mut self, batch: Batch, record: &Record) -> Result<Active> {
         let mut active = Active::new(batch);
         let requests = std::mem::take(&mut active.batch.requests);
+        active.began = (requests.len() == 1).then(Instant::now);
         let mut before = Vec::new();
         let mut to_self = (VecDeque::new(), VecDeque::new());
         for request in requests {
@@ -359,7 +405,6 @@ impl Engine {
     }
 
     /// Gives a collective the next number, and publishes it; the digest of all so far.
-    #[expect(clippy::cast_possible_truncation, reason = "a digest of 32 of the 64 bits")]
     fn count_collective(
         &mut self,
         signature: Signature,
@@ -370,7 +415,7 @@ impl Engine {
         self.chain = signature.chained(self.chain, self.sequence);
         self.last = decision;
         record.begin(self.sequence, signature.0);
-        self.chain as u32
+        self.digest()
     }
 
     /// What a request is without its buffers.
@@ -380,13 +425,14 @@ impl Engine {
             return Ok(known.clone());
         }
         let layouts = request.layouts(self.ranks, self.me);
-        let (plan, decision) = match request.action {
+        let (plan, decided) = match request.action {
             Action::Send(peer) => (Arc::new(Plan::message(messages::step(peer, true))), None),
             Action::Recv(peer) => (Arc::new(Plan::message(messages::step(peer, false))), None),
             Action::Collective(what, _) | Action::Ragged(what, _) => {
-                let ragged = matches!(request.action, Action::Ragged(..));
-                let id = self.tuner.decide(what, request.bytes(&layouts), ragged)?;
-                (Arc::clone(&self.tuner.decision(id).plan), Some(id))
+                let is_ragged = matches!(request.action, Action::Ragged(..));
+                let kind = if is_ragged { Kind::Ragged } else { Kind::Even };
+                let decided = self.tuner.decide(what, request.bytes(&layouts), kind)?;
+                (Arc::clone(&self.tuner.decision(decided.id).plan), Some(decided))
             }
         };
         let (dtype, op) = (request.dtype, &request.op);
@@ -399,12 +445,13 @@ impl Engine {
             op.before(dtype, self.ranks).is_some() || op.after(dtype, self.ranks).is_some();
         let known = Known {
             prepared,
-            decision,
+            decision: decided.map(|decided| decided.id),
+            trying: decided.and_then(|decided| decided.trying),
             input: bytes(layouts.input.extent()),
             output: bytes(layouts.output.extent()),
             bare: !(request.reduces() && scales),
         };
-        if let Some(key) = key {
+        if let Some(key) = key.filter(|_| known.trying.is_none()) {
             self.known.keep(key, known.clone());
         }
         Ok(known)
@@ -420,6 +467,7 @@ impl Engine {
         let known = self.know(&request)?;
         let digest = self.count_collective(request.signature(), known.decision, record);
         active.sequence = self.sequence;
+        active.trying.extend(known.trying);
         (request.input, request.output) =
             known.buffers(request.input, request.output).expect("the buffers were checked");
         if what.reduces() {
@@ -432,9 +480,9 @@ impl Engine {
             request.input = copy;
         }
         let decision = known.decision.expect("a collective is decided");
-        let Decision { plan, chosen } = self.tuner.decision(decision);
+        let Decision { plan, ragged, .. } = self.tuner.decision(decision);
         if let (false, Action::Ragged(_, RaggedCounts::Both(input, output))) =
-            (chosen.ragged, &request.action)
+            (*ragged, &request.action)
         {
             let blocks = [Arc::clone(input), Arc::clone(output)];
             let plan = Arc::clone(plan);

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::bootstrap::noise::Noise;
+use crate::bootstrap::table::Table;
 use crate::bootstrap::wire::{self, CheckIn, Message, Packed, Question, Verdict};
 use crate::record::Answer;
 
@@ -23,6 +24,9 @@ pub fn messages(bytes: &[u8]) {
     message::<Question>(bytes);
     message::<Answer>(bytes);
     let pack = Packed(bytes.into());
+    if let Ok(members) = Table::new(pack.clone()).members(3) {
+        assert_eq!(Table::new(Table::pack(&*members)).members(3), Ok(members));
+    }
     if let Ok(all) = pack.complete(3) {
         let parts = [0, 1, 2].map(|rank| Packed::one(rank, all[rank as usize]));
         assert_eq!(Packed::join(&parts).complete(3), Ok(all));

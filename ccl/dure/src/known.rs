@@ -10,7 +10,7 @@ use dure_device::Memory;
 use dure_exec::Prepared;
 
 use crate::call::{Key, mix};
-use crate::tuner::DecisionId;
+use crate::tuner::{DecisionId, Trying};
 
 /// Places of the table at first, and at most: it doubles when two calls want one place. Powers of two.
 const FEW: usize = 8;
@@ -22,6 +22,8 @@ pub(crate) struct Known {
     pub(crate) prepared: Arc<Prepared>,
     /// `None` for messages.
     pub(crate) decision: Option<DecisionId>,
+    /// The call is part of a trial: it is not remembered.
+    pub(crate) trying: Option<Trying>,
     /// Bytes of this rank's input and output.
     pub(crate) input: usize,
     pub(crate) output: usize,
@@ -119,7 +121,7 @@ mod tests {
         let prepared = Arc::new(prepared);
         let known = |input| {
             let prepared = Arc::clone(&prepared);
-            Known { prepared, decision: None, input, output: 0, bare: true }
+            Known { prepared, decision: None, trying: None, input, output: 0, bare: true }
         };
         let mut calls = KnownCalls::default();
         assert!(calls.find(Key([0, 0])).is_none());

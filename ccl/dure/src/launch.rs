@@ -14,13 +14,12 @@
 
 use std::collections::BTreeMap;
 
+use dure_topology::fabric::expand;
 use sha2::{Digest as _, Sha256};
 
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::unique_id::UniqueId;
-
-mod nodelist;
 
 /// First of the ports that follow from a job's name, and how many there are.
 const PORTS: (u64, u64) = (20_000, 10_000);
@@ -323,9 +322,10 @@ fn slurm(_: &Config, environment: &Environment) -> Result<Option<Found>> {
         let job = job.as_ref().ok_or_else(|| {
             Error::invalid_argument("SLURM_JOB_ID is not set, and neither is DURE_ROOT")
         })?;
-        let host = nodelist::first(list).ok_or_else(|| {
-            Error::invalid_argument(format!("{name}=\"{list}\" is not a list of hosts"))
+        let hosts = expand(list).map_err(|error| {
+            Error::invalid_argument(format!("{name}=\"{list}\" is not a list of hosts: {error}"))
         })?;
+        let host = hosts.first().expect("a list without a name is an error");
         Ok(format!("{host}:{}", port_of(job)))
     };
     Ok(Some(Found {

@@ -1,5 +1,6 @@
 //! Puts the parts of a communicator together: transports, the meeting of the ranks, the fabric, the engine.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -8,7 +9,8 @@ use std::time::Instant;
 use crossbeam::queue::SegQueue;
 use dure_device::{Device, Queue, Space};
 use dure_exec::{Executor, Settings};
-use dure_plan::{FilePlan, Rank, World, verify};
+use dure_plan::{FilePlan, Rank, verify};
+use dure_pool::cxl::{self, Cxl, Place};
 use dure_transport::{Card, Fabric, Peer, Transport};
 
 use crate::addresses::{self, Purpose};
@@ -19,7 +21,9 @@ use crate::config::{Config, TcpDriver};
 use crate::control::{self, Shared};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::hardware::{self, Hardware};
 use crate::pace::Patience;
+use crate::planner::layout;
 use crate::rdma;
 use crate::tuner::{DEFAULT_LANES, Tuner};
 use crate::turnstile::Turnstile;
@@ -27,6 +31,8 @@ use crate::unique_id::UniqueId;
 
 /// Name of the transport inside a host.
 pub(crate) const POOL: &str = "pool";
+/// Name of the transport between hosts that share a pool of memory.
+pub(crate) const CXL: &str = "cxl";
 /// Name of the transport between hosts that have it and reach one another by it.
 pub(crate) const RDMA: &str = "rdma";
 /// Name of the transport between all other hosts.
@@ -68,21 +74,19 @@ pub(crate) fn assemble(plan: Plan) -> Result<Inner> {
     };
     let addresses: Box<[Card]> =
         members.iter().map(|member| Card(member.offer.clone().into())).collect();
-    let world = World { ranks: size, host_of: hosts(&members), lanes: settings.lanes };
     let shared = match &control {
         Some(control) => Arc::clone(control.shared()),
         None => Arc::new(Shared::alone(rank)),
     };
-    let config = Arc::new(config);
     // Namespaces of one machine share its cores.
-    let here = members[rank as usize].host.boot;
-    let neighbours = members.iter().filter(|member| member.host.boot == here).count();
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let shares_cores = neighbours > cores;
+    let neighbours = hardware::neighbours(&members, members[rank as usize].host);
+    let shares_cores = neighbours.clone().count() > hardware::cores(neighbours) as usize;
     settings.shares_cores = shares_cores;
+    let planner = layout::planner(&config, (&members, rank), control.as_deref(), settings)?;
+    let config = Arc::new(config);
     let executor = Executor::new(net, addresses, settings, queues(&devices)?);
     let detours = executor.detours();
-    let tuner = Tuner::new(Rank(rank), world, Arc::clone(&config), file);
+    let tuner = Tuner::new(Rank(rank), planner, Arc::clone(&config), file);
     let engine = Engine::new((Rank(rank), size), executor, tuner, queues(&devices)?);
     Ok(Inner {
         rank,
@@ -110,7 +114,7 @@ fn meet(
     devices: &[Arc<dyn Device>],
     deadline: Instant,
 ) -> Result<(control::Joined, Fabric, Box<[&'static str]>)> {
-    let subs = transports(id, rank, config, devices)?;
+    let subs = transports(id, (rank, size), config, devices)?;
     let offer = Fabric::address_of(&subs).0.into();
     let joined = control::join(id, (rank, size), config, offer, deadline)?;
     let members = &joined.members;
@@ -181,10 +185,32 @@ fn pool(id: &UniqueId, rank: u32, config: &Config) -> Result<Box<dyn Transport>>
     Ok(Box::new(dure_pool::Pool::open(options).map_err(|e| transport_error(POOL, e))?))
 }
 
+/// The transport through the pool that the settings name, if they name one.
+fn cxl(
+    id: &UniqueId,
+    (rank, size): (u32, u32),
+    config: &Config,
+) -> Result<Option<Box<dyn Transport>>> {
+    if config.pool.is_empty() || !config.transport.allows(CXL) {
+        return Ok(None);
+    }
+    let options = cxl::Options {
+        partition: config.pool_partition,
+        member: config.pool_member.unwrap_or(rank),
+        coherence: config.pool_coherence,
+        job: id.name(),
+        patience: config.pool_patience,
+        take_over: config.pool_take_over,
+        ..cxl::Options::new(config.pool.clone(), Peer(rank), size)
+    };
+    let opened = Cxl::open(&options).map_err(|error| transport_error(CXL, error).about(rank))?;
+    Ok(Some(Box::new(opened)))
+}
+
 /// Opens the transports that the settings allow.
 fn transports(
     id: &UniqueId,
-    rank: u32,
+    (rank, size): (u32, u32),
     config: &Config,
     devices: &[Arc<dyn Device>],
 ) -> Result<Vec<Box<dyn Transport>>> {
@@ -192,6 +218,7 @@ fn transports(
     if config.transport.allows(POOL) {
         subs.push(pool(id, rank, config)?);
     }
+    subs.extend(cxl(id, (rank, size), config)?);
     if config.transport.allows(RDMA) {
         let opened =
             side_channel(id, rank, config).and_then(|side| rdma::open(rank, config, side, devices));
@@ -207,7 +234,7 @@ fn transports(
     }
     if subs.is_empty() {
         let text = format!(
-            "DURE_TRANSPORT={} leaves no transport (known: {POOL}, {RDMA}, {TCP})",
+            "DURE_TRANSPORT={} leaves no transport (known: {POOL}, {CXL} with DURE_POOL, {RDMA}, {TCP})",
             config.transport
         );
         return Err(Error::invalid_argument(text));
@@ -276,18 +303,22 @@ fn myself() -> Result<Member> {
         port: 0,
         addresses: Vec::new(),
         offer: Vec::new(),
+        hardware: Hardware::default(),
     })
 }
 
-/// Which transport reaches a member: the pool inside the host; between hosts RDMA where both have it and their addresses
-/// reach one another, TCP otherwise.
+/// Which transport reaches a member: shared memory inside the host; between hosts a pool that both are members of, or RDMA where both
+/// have it and their addresses reach one another, TCP otherwise.
 fn route(subs: &[Box<dyn Transport>], me: &Member, member: &Member) -> Result<usize> {
     let find = |name: &str| subs.iter().position(|sub| sub.name() == name);
     let inside = if me.host == member.host { find(POOL) } else { None };
-    let part = |member: &Member| Fabric::part(&Card(member.offer.clone().into()), RDMA);
-    let reaches = || part(me).zip(part(member)).is_some_and(|(a, b)| rdma::reaches(&a, &b));
+    let meets = || place(me).is_some_and(|mine| place(member) == Some(mine));
+    let shared = || if meets() { find(CXL) } else { None };
+    let reaches =
+        || me.offer(RDMA).zip(member.offer(RDMA)).is_some_and(|(a, b)| rdma::reaches(&a, &b));
     let between = || if reaches() { find(RDMA) } else { None };
     inside
+        .or_else(shared)
         .or_else(between)
         .or_else(|| find(TCP))
         .or(if me.rank == member.rank { Some(0) } else { None })
@@ -298,6 +329,11 @@ fn route(subs: &[Box<dyn Transport>], me: &Member, member: &Member) -> Result<us
             );
             Error::invalid_argument(text).about(member.rank)
         })
+}
+
+/// The partition of a pool that a member uses.
+pub(crate) fn place(member: &Member) -> Option<Place> {
+    member.offer(CXL).and_then(|address| Cxl::place(&address))
 }
 
 /// The transports that reach somebody, and the routes over them: what reaches nobody would be polled all the same. The
@@ -312,13 +348,11 @@ fn used<T>(subs: Vec<T>, route: &[usize], me: u32) -> (Vec<T>, Vec<usize>) {
 }
 
 /// Hosts in the order in which they first appear.
-fn hosts(members: &[Member]) -> Box<[u32]> {
-    let mut seen = Vec::new();
+pub(crate) fn hosts(members: &[Member]) -> Arc<[u32]> {
+    let mut seen = HashMap::new();
     let mut number = |host| {
-        let index = seen.iter().position(|known| *known == host).unwrap_or_else(|| {
-            seen.push(host);
-            seen.len() - 1
-        });
+        let next = seen.len();
+        let index = *seen.entry(host).or_insert(next);
         u32::try_from(index).expect("there are no more hosts than ranks")
     };
     members.iter().map(|member| number(member.host)).collect()

@@ -16,6 +16,7 @@ use crate::call::Request;
 use crate::engine::{Active, Engine, Local};
 use crate::error::Result;
 use crate::stall::executor_error;
+use crate::tuner::Kind;
 
 /// An all-to-all-v that waits for the length of the longest block.
 #[derive(Debug)]
@@ -41,7 +42,7 @@ impl Engine {
         let own = blocks.iter().flat_map(|b| b.iter()).map(|r| r.end - r.start).max().unwrap_or(0);
         let mut longest = Box::new([own, 0]);
         let words = Memory::host(longest.as_mut_ptr().cast(), size_of_val(&*longest));
-        let decision = self.tuner.decide(Collective::AllReduce, 8, false)?;
+        let decision = self.tuner.decide(Collective::AllReduce, 8, Kind::Own)?.id;
         let all_reduce = Arc::clone(&self.tuner.decision(decision).plan);
         let one = Layout::Even { elems: 1, blocks: 1 };
         let layouts =

@@ -227,7 +227,7 @@ impl Inner {
             dure_exec::Error::Mismatch { peer } | dure_exec::Error::Length { peer, .. } => {
                 self.mismatch(peer)
             }
-            dure_exec::Error::Lost { peer, .. } => {
+            dure_exec::Error::Lost { peer, .. } | dure_exec::Error::Transport { peer, .. } => {
                 // The control plane knows better why, as soon as the news reach us; a peer that ended its communicator
                 // because of somebody else's failure is not to blame.
                 sleep(self.fault().doorbell().into_iter(), ANSWER);

@@ -30,8 +30,7 @@ impl Communicator {
         let mut choices = vec![(color, key)];
         if let Some(control) = &self.inner.control {
             let mine = encode(color, key);
-            let all =
-                control.all_gather(mine.to_vec(), Instant::now() + self.inner.config.timeout)?;
+            let all = control.all_gather(&mine, Instant::now() + self.inner.config.timeout)?;
             choices = all
                 .iter()
                 .map(|bytes| {

@@ -4,9 +4,11 @@
 
 use std::time::{Duration, Instant};
 
-use dure::config::{AlgorithmRules, Transports};
+use dure::config::{AlgorithmRules, Transports, Tune};
+use dure::planner::Profile;
 use dure::{
-    Action, Collective, Communicator, Config, Dtype, Memory, ReduceOp, Request, Result, Stream,
+    Action, Candidate, Collective, Communicator, Config, Dtype, ErrorKind, Memory, ReduceOp,
+    Request, Result, Stream,
 };
 
 /// Runs `each` on every rank of a communicator of `size` ranks, each in a thread of its own.
@@ -382,4 +384,138 @@ fn the_flight_record_is_written_when_a_call_fails() {
         record.contains("\"name\":\"call\"") && record.contains("\"name\":\"step 0\""),
         "{record}"
     );
+}
+
+#[test]
+fn every_candidate_can_be_pinned_and_gives_the_same() {
+    for config in transports() {
+        ranks(4, &config, |c| {
+            for what in [Collective::AllReduce, Collective::AllGather] {
+                let predictions = c.explain(what, 64 << 10).predictions;
+                assert!(predictions.len() > 4, "{predictions:?}");
+                for candidate in predictions.into_iter().map(|one| one.candidate) {
+                    c.pin(Some(&candidate))?;
+                    let mut data = values(c.rank(), 2048);
+                    let mut all = vec![0; 4 * 2048];
+                    match what {
+                        Collective::AllReduce => c.all_reduce(&mut data, ReduceOp::Sum)?,
+                        _ => c.all_gather(&data, &mut all)?,
+                    }
+                    let chosen = c.last_choice().unwrap();
+                    assert_eq!(chosen, candidate);
+                    let right = match what {
+                        Collective::AllReduce => (0..2048).all(|i| data[i] == sum(4, i)),
+                        _ => (0..4).all(|r| all[r as usize * 2048..][..2048] == values(r, 2048)),
+                    };
+                    assert!(right, "{what} by {candidate:?}");
+                }
+            }
+            let free = c.pin(None);
+            c.barrier()?;
+            free
+        });
+    }
+}
+
+#[test]
+fn what_cannot_be_pinned_is_named() {
+    ranks(2, &Config::default(), |c| {
+        let pin = |algorithm: &str, lanes| Candidate {
+            algorithm: algorithm.to_owned(),
+            lanes,
+            by_fabric: false,
+        };
+        let error = c.pin(Some(&pin("rign", 1))).unwrap_err();
+        assert!(error.what.contains("\"rign\"") && error.what.contains("ring"), "{error}");
+        let error = c.pin(Some(&pin("ring", 99))).unwrap_err();
+        assert!(error.what.contains("99 lanes (allowed: 1 to"), "{error}");
+        Ok(())
+    });
+}
+
+#[test]
+fn ranks_that_pin_differently_are_told() {
+    let communicators = Communicator::init_all(2, &Config::default()).unwrap();
+    let pin =
+        |algorithm: &str| Candidate { algorithm: algorithm.to_owned(), lanes: 1, by_fabric: false };
+    let errors: Vec<_> = std::thread::scope(|scope| {
+        let each = |c: &'static str, communicator| {
+            scope.spawn(move || {
+                let communicator: &Communicator = communicator;
+                communicator.pin(Some(&pin(c))).unwrap();
+                communicator
+                    .all_reduce(&mut [0_u8; 8], ReduceOp::Sum)
+                    .and_then(|()| communicator.finalize())
+            })
+        };
+        let threads: Vec<_> =
+            ["ring", "two-shot"].into_iter().zip(&communicators).map(|(c, r)| each(c, r)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap().unwrap_err()).collect()
+    });
+    assert!(errors.iter().all(|error| error.kind == ErrorKind::InvalidUsage), "{errors:?}");
+}
+
+#[test]
+fn measured_times_move_the_choice_of_all_ranks_alike() {
+    for config in transports() {
+        let config = config.tune(Tune::Online);
+        let (send, receive) = std::sync::mpsc::channel();
+        ranks(3, &config, |c| {
+            let mut used = std::collections::BTreeSet::new();
+            let mut data = vec![1_i64; 512];
+            for call in 0..40_u32 {
+                data.fill(i64::from(call));
+                c.all_reduce(&mut data, ReduceOp::Sum)?;
+                assert!(data.iter().all(|v| *v == 3 * i64::from(call)), "call {call}");
+                used.insert(c.last_choice().unwrap().to_string());
+            }
+            let last = c.last_choice();
+            for _ in 0..5 {
+                c.all_reduce(&mut data, ReduceOp::Sum)?;
+                assert_eq!(c.last_choice(), last, "the trial has ended");
+            }
+            assert!(used.len() > 1, "{used:?}");
+            assert_ne!(c.profile().corrections, Profile::default().corrections);
+            send.send((last, used)).unwrap();
+            Ok(())
+        });
+        let chosen: Vec<_> = receive.try_iter().collect();
+        assert!(chosen.iter().all(|one| *one == chosen[0]), "{chosen:?}");
+    }
+}
+
+#[test]
+fn groups_and_rooted_calls_end_their_trials_too() {
+    ranks(4, &Config::default().tune(Tune::Online), |c| {
+        let mut sums = [vec![0_i64; 100], vec![0; 3000]];
+        for call in 0..50_u32 {
+            let value = i64::from(call);
+            let [short, long] = &mut sums;
+            short.fill(value);
+            long.fill(value);
+            c.group(|group| {
+                group.all_reduce(short, ReduceOp::Sum)?;
+                group.all_reduce(long, ReduceOp::Sum)
+            })?;
+            assert!(sums.iter().flatten().all(|v| *v == 4 * value), "call {call}");
+            let mut data = vec![if c.rank() == 2 { value } else { -1 }; 700];
+            c.broadcast(&mut data, 2)?;
+            assert!(data.iter().all(|v| *v == value), "call {call}");
+        }
+        c.finalize()
+    });
+}
+
+#[test]
+fn deterministic_mode_tries_nothing() {
+    ranks(3, &Config::default().tune(Tune::Online).deterministic(true), |c| {
+        let choices: std::collections::BTreeSet<String> = (0..20)
+            .map(|_| {
+                c.all_reduce(&mut [1.0_f32; 64], ReduceOp::Sum).unwrap();
+                c.last_choice().unwrap().to_string()
+            })
+            .collect();
+        assert_eq!(choices.len(), 1, "{choices:?}");
+        Ok(())
+    });
 }

@@ -3,7 +3,7 @@
 
 use dure_device::{Memory, Space};
 use dure_plan::Chunks;
-use dure_transport::{Card, Peer};
+use dure_transport::{Card, Peer, Span};
 
 use crate::Error;
 use crate::link::Target;
@@ -39,17 +39,61 @@ impl Run {
             && unsafe { place.write(slot) }
         {
             let number = self.publish(machine, to, (slot, bytes), place.kind());
-            let until = Until::Freed { lane: self.lane, slot: number };
-            if let Some(index) = staging {
-                machine.share_staging(index);
-            }
-            let memory = memory.into_iter().collect();
-            machine.hold(Held { until, to, run: self.id, memory, staging });
+            self.hold_kept(machine, to, number, (memory, staging));
             return Ok(Begun::Done);
         }
         let at = if bytes <= LINE as u64 { 0 } else { PAYLOAD };
         let ticket = self.copy_out(machine, src, slot.part(at, slot.len - at))?;
         Ok(Begun::Work(ticket, Then::Publish(to, target, bytes)))
+    }
+
+    /// Sends to a peer that reads in place, though memory is not coherent, by saying where the bytes are; `None` when the message
+    /// had better not stay on this side.
+    pub(crate) fn send_in_place(
+        &mut self,
+        machine: &mut Machine,
+        to: u32,
+        src: Chunks,
+        (target, bytes): (Target, u64),
+    ) -> Result<Option<Begun>, Error> {
+        let link = machine.link(to);
+        if !(link.is_in_place() && link.is_lined()) || target.stamp.is_none() {
+            return Ok(None);
+        }
+        let Some(Kept { place, memory, staging }) = self.keep(machine, to, src, bytes)? else {
+            return Ok(None);
+        };
+        let token = machine.next_token();
+        let room = machine.net.caps(Peer(to)).head.min(machine.settings.slot_bytes as usize);
+        let (link, net) = machine.link_and_net(to);
+        let bytes = u32::try_from(bytes).expect("a message fits a slot");
+        let header = link.header(self.lane, self.call.digest, bytes, place.kind());
+        let (line, payload) = place.message(header);
+        if payload.len() > room {
+            return Ok(None);
+        }
+        let message = (line, &payload[..], &[][..]);
+        let Some((_, number)) = link.put_lined(net, (self.lane, token), target, message) else {
+            return Ok(Some(Begun::Wait(Some(to))));
+        };
+        self.hold_kept(machine, to, number, (memory, staging));
+        Ok(Some(Begun::Done))
+    }
+
+    /// Keeps what the receiver of the message in this slot reads, until the slot is given back.
+    fn hold_kept(
+        &self,
+        machine: &mut Machine,
+        to: u32,
+        slot: u64,
+        (memory, staging): (Option<Memory>, Option<usize>),
+    ) {
+        if let Some(index) = staging {
+            machine.share_staging(index);
+        }
+        let until = Until::Freed { lane: self.lane, slot };
+        let memory = memory.into_iter().collect();
+        machine.hold(Held { until, to, run: self.id, memory, staging });
     }
 
     /// Where the receiver can read the message, if it is so long that it had better stay on this side.
@@ -72,12 +116,20 @@ impl Run {
         if let Some(cover) = cover.filter(|_| stays)
             && let Some(card) = machine.net.key(cover.region, Peer(to))
         {
-            let output = self.writable(machine, to).unwrap_or_default();
+            let coherent = machine.link(to).is_coherent();
+            let output = if coherent { self.writable(machine, to) } else { None };
+            let output = output.unwrap_or_default();
+            machine.net.expose(Span {
+                region: cover.region,
+                offset: cover.offset + start,
+                len: bytes,
+            });
             return here(Place::Region(InRegion { at: cover.offset + start, card, output }));
         }
-        if let Some(series) = self.steps().series(self.at).filter(|_| machine.settings.shares_cores)
-            && let Some(index) = self.share(machine, src, series)?
-            && let Some(card) = machine.net.key(machine.staging(index).region, Peer(to))
+        // Where all have cores of their own, coherent peers read the message from this process faster.
+        let pays = machine.settings.shares_cores || !machine.link(to).is_coherent();
+        if let Some(series) = self.steps().series(self.at).filter(|_| pays)
+            && let Some((index, card)) = self.share(machine, to, src, series)?
         {
             let place = Place::Region(InRegion { card, ..InRegion::default() });
             return Ok(Some(Kept { place, memory: None, staging: Some(index) }));
@@ -90,28 +142,39 @@ impl Run {
         here(Place::Address(at))
     }
 
-    /// The staging buffer with what several peers are to read: it is copied once by this side, and by each of them without
-    /// the system's help, which costs as much again. `None` when no buffer is free.
+    /// The staging buffer with what several peers are to read, and its card for this one: it is copied once by this side, and
+    /// by each of them without the system's help, which costs as much again. `None` when no buffer is free that the peer can
+    /// read.
     fn share(
         &mut self,
         machine: &mut Machine,
+        to: u32,
         src: Chunks,
         series: u32,
-    ) -> Result<Option<usize>, Error> {
+    ) -> Result<Option<(usize, Card)>, Error> {
+        let card =
+            |machine: &Machine, index| machine.net.key(machine.staging(index).region, Peer(to));
         if let Some((pass, its, index)) = self.shared
             && (pass, its) == (self.pass, series)
         {
-            return Ok(Some(index));
+            return Ok(card(machine, index).map(|card| (index, card)));
         }
         self.unshare(machine);
         if self.call.queue != machine.host {
             return Ok(None);
         }
         let Some(index) = machine.stage_for_readers()? else { return Ok(None) };
+        let Some(card) = card(machine, index) else {
+            machine.unstage(index);
+            return Ok(None);
+        };
         // The host has done it when it returns.
         self.copy_out(machine, src, machine.staging(index).memory)?;
+        let bytes = machine.segments.iter().map(|segment| segment.end - segment.start).sum();
+        let staged = machine.staged(index, bytes);
+        machine.net.expose(staged);
         self.shared = Some((self.pass, series, index));
-        Ok(Some(index))
+        Ok(Some((index, card)))
     }
 
     /// No other peer is to read the staging buffer that several do.
@@ -188,18 +251,18 @@ impl Run {
             peer: from,
             source: dure_transport::Error::Protocol { what: "a message outside of its region" },
         };
-        let from_on = |window: Memory, at: u64| {
-            let at = usize::try_from(at).ok().filter(|at| *at <= window.len)?;
-            Some(window.part(at, window.len - at))
-        };
         let (link, net) = machine.link_and_net(from);
         let (at, card) = place.output;
-        if !card.0.is_empty() && self.outputs.iter().all(|(peer, _)| *peer != from) {
-            let output = from_on(link.source(net, card)?, at).ok_or_else(outside)?;
-            self.outputs.push((from, output));
+        let knows = self.outputs.iter().any(|(peer, _)| *peer == from);
+        if link.is_coherent() && !card.0.is_empty() && !knows {
+            let region = link.source(net, card)?;
+            let window = net.window(region).ok_or_else(outside)?;
+            let at = usize::try_from(at).ok().filter(|at| *at <= window.len);
+            let at = at.ok_or_else(outside)?;
+            self.outputs.push((from, window.part(at, window.len - at)));
         }
-        let rest = from_on(link.source(net, place.card)?, place.at).filter(|rest| rest.len >= len);
-        Ok(rest.ok_or_else(outside)?.part(0, len))
+        let region = link.source(net, place.card)?;
+        net.fetch(region, place.at, len as u64).ok_or_else(outside)
     }
 
     /// Reads a message from the memory of the peer's process: to where it belongs, or, when it is to be reduced or is
@@ -213,7 +276,7 @@ impl Run {
         sink: Sink,
     ) -> Result<Begun, Error> {
         let failed = |source| Error::Transport { peer: from, source };
-        let address = Machine::address(slot);
+        let address = Machine::word(slot);
         let out = self.buffer(machine, sink.dst.buf).memory;
         let is_host = self.call.queue == machine.host;
         if sink.with.is_none() && is_host {

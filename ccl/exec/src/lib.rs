@@ -174,7 +174,7 @@ impl Executor {
         queues: Vec<(Space, Box<dyn Queue>)>,
     ) -> Self {
         let peers = u32::try_from(addresses.len()).expect("ranks are counted in 32 bits");
-        let registers_all = (0..peers).any(|peer| net.caps(Peer(peer)).user_memory);
+        let registers_all = (0..peers).any(|peer| net.caps(Peer(peer)).any_source);
         Self {
             machine: Machine::new(net, addresses, settings, queues),
             lanes: (0..settings.lanes).map(|_| VecDeque::new()).collect(),

@@ -11,8 +11,12 @@
 //! Between coherent peers the stamp of a slot takes the place of the data counter, nothing lands, and a long message stays
 //! where it is: the receiver reads it there.
 
+use std::ops::Range;
+
 use dure_device::Memory;
-use dure_transport::{Card, Flow, Peer, Put, Region, RemoteRegion, Signal, Span, Token, Transport};
+use dure_transport::{
+    Card, Flow, Peer, Posted, Put, Region, RemoteRegion, Signal, Span, Token, Transport,
+};
 
 use crate::Error;
 use crate::slot::{self, Header, Kind, PAYLOAD};
@@ -170,6 +174,10 @@ pub(crate) struct Link {
     settings: Settings,
     /// Whether the peer and this side see each other's stores.
     coherent: bool,
+    /// Whether each side can read where they lie what the other has.
+    in_place: bool,
+    /// Whether the header of a slot, a line, says by itself that its message is there.
+    lined: bool,
     /// The order domain of each lane.
     flows: Box<[Flow]>,
     /// Regions of the peer that its messages were read from last.
@@ -234,7 +242,6 @@ pub(crate) struct Target {
 struct Source {
     card: Card,
     region: RemoteRegion,
-    window: Memory,
 }
 
 /// Regions of a peer that are kept: the input and the output of a few calls in turn.
@@ -255,7 +262,7 @@ impl Link {
     ) -> Result<Self, Error> {
         let failed = |source| Error::Transport { peer, source };
         let inbox = net
-            .alloc(settings.inbox_bytes())
+            .alloc_for(Peer(peer), settings.inbox_bytes())
             .map_err(|source| Error::NoMemory { what: "the slots of a link", source })?;
         let mut ours = Vec::new();
         for _ in 0..settings.edges() {
@@ -272,6 +279,8 @@ impl Link {
             peer,
             settings,
             coherent: caps.coherent,
+            in_place: caps.in_place,
+            lined: caps.whole_lines && !caps.coherent,
             // Lanes share the flows of a connection evenly.
             flows: lanes.clone().map(|lane| Flow(lane % caps.flows)).collect(),
             sources: Vec::new(),
@@ -317,6 +326,11 @@ impl Link {
         }
     }
 
+    /// Whether the connection was up or on its way, and is no more.
+    pub(crate) fn is_lost(&self) -> bool {
+        matches!(self.state, State::Lost(_))
+    }
+
     fn state(&self) -> &Up {
         match &self.state {
             State::Up(up) => up,
@@ -327,6 +341,17 @@ impl Link {
     /// Whether both sides see each other's stores.
     pub(crate) fn is_coherent(&self) -> bool {
         self.coherent
+    }
+
+    /// Whether messages may stay where the sender has them, for the receiver to read there.
+    pub(crate) fn is_in_place(&self) -> bool {
+        self.in_place
+    }
+
+    /// Whether the line with the header of a message is put by itself, after the payload, and nothing is signalled.
+    #[inline]
+    pub(crate) fn is_lined(&self) -> bool {
+        self.lined
     }
 
     /// The memory that the peer writes.
@@ -428,18 +453,46 @@ impl Link {
         matches!(self.state, State::Up(_))
     }
 
-    /// The peer's data counter of a lane; `None` when the peer is not up.
+    /// The peer's data counter of a lane; `None` when the peer is not up, or looks at headers.
     #[inline]
     pub(crate) fn data_signal(&self, lane: usize) -> Option<Signal> {
         match &self.state {
-            State::Up(up) => Some(up.theirs[lane].data),
-            State::Connecting | State::Lost(_) => None,
+            State::Up(up) if !self.lined => Some(up.theirs[lane].data),
+            State::Up(_) | State::Connecting | State::Lost(_) => None,
         }
     }
 
     /// The order domain of a lane.
     pub(crate) fn flow(&self, lane: usize) -> Flow {
         self.flows[lane]
+    }
+
+    /// Puts a message into a slot whose header is a line by itself: the payload, of a head and spans, then the line. Returns what
+    /// became of the payload, and the number of the slot; `None` when the transport is full.
+    pub(crate) fn put_lined(
+        &mut self,
+        net: &mut dyn Transport,
+        (lane, token): (usize, Token),
+        target: Target,
+        (line, head, body): ([u8; PAYLOAD], &[u8], &[Span]),
+    ) -> Option<(Posted, u64)> {
+        let put = |head, body, at| Put {
+            to: Peer(self.peer),
+            flow: self.flows[lane],
+            head,
+            body,
+            into: Some(target.into),
+            at,
+            signal: None,
+            token,
+        };
+        let mut posted = Posted::Done;
+        if !(head.is_empty() && body.is_empty()) {
+            posted = net.put(&put(head, body, target.at)).ok()?;
+        }
+        // Nothing is lost when only this one finds the transport full: the payload is put again then.
+        net.put(&put(&line, &[], target.at - PAYLOAD as u64)).ok()?;
+        Some((posted, self.sent(lane, true)))
     }
 
     /// A message was posted; through a slot or not. Returns the number of its slot.
@@ -459,9 +512,10 @@ impl Link {
     /// Whether another message from the peer is here; it lies in a slot or not.
     #[inline]
     #[allow(unsafe_code, reason = "reads what the peer has written")]
-    pub(crate) fn arrived(&self, net: &dyn Transport, lane: usize) -> bool {
+    pub(crate) fn arrived(&self, net: &mut dyn Transport, lane: usize) -> bool {
         let edge = &self.edges[lane];
-        if self.coherent {
+        if self.coherent || self.lined {
+            self.acquire(net, lane, 0..PAYLOAD);
             let slot = self.slot_memory(lane);
             // SAFETY: the inbox is ours as long as the link.
             return unsafe { slot::stamp(slot) } == edge.taken + 1;
@@ -473,14 +527,30 @@ impl Link {
         self.inbox.1.part(self.edges[lane].next_in.at, self.settings.stride())
     }
 
-    /// The slot that the next message is in, from its first byte.
+    /// The slot that the next message is in, from its first byte. It has arrived; its header can be read, and its payload after
+    /// [`Link::acquire_payload`].
     pub(crate) fn next_slot(&self, net: &mut dyn Transport, lane: usize) -> Memory {
-        if !self.coherent {
-            let at = self.edges[lane].next_in.at as u64;
-            let len = self.settings.stride() as u64;
-            net.acquire(Span { region: self.inbox.0, offset: at, len });
+        if !self.lined {
+            self.acquire(net, lane, 0..self.settings.stride());
         }
         self.slot_memory(lane)
+    }
+
+    /// Makes the payload of the next message readable, which is so long.
+    #[inline]
+    pub(crate) fn acquire_payload(&self, net: &mut dyn Transport, lane: usize, len: usize) {
+        // Elsewhere all of a slot is acquired at once: it costs nothing by its length.
+        if self.lined {
+            let end = PAYLOAD.saturating_add(len).min(self.settings.stride());
+            self.acquire(net, lane, PAYLOAD..end);
+        }
+    }
+
+    fn acquire(&self, net: &mut dyn Transport, lane: usize, bytes: Range<usize>) {
+        if !self.coherent {
+            let offset = (self.edges[lane].next_in.at + bytes.start) as u64;
+            net.acquire(Span { region: self.inbox.0, offset, len: bytes.len() as u64 });
+        }
     }
 
     /// Stamp that the next message from the peer must have.
@@ -520,7 +590,7 @@ impl Link {
     /// messages arrived before the connection was reported to be up.
     #[inline]
     pub(crate) fn mail(&mut self, net: &mut dyn Transport, lane: usize) -> bool {
-        let State::Up(up) = &self.state else { return matches!(self.state, State::Lost(_)) };
+        let State::Up(up) = &self.state else { return self.is_lost() };
         let edge = &mut self.edges[lane];
         let put = Put {
             head: &edge.unslotted.to_le_bytes(),
@@ -551,23 +621,25 @@ impl Link {
         }
     }
 
-    /// The memory behind a card of the peer's.
+    /// The region behind a card of the peer's.
     ///
     /// # Errors
-    /// [`Error::Transport`] when the peer has no such region, or it cannot be addressed.
-    pub(crate) fn source(&mut self, net: &mut dyn Transport, card: Card) -> Result<Memory, Error> {
+    /// [`Error::Transport`] when the peer has no such region.
+    pub(crate) fn source(
+        &mut self,
+        net: &mut dyn Transport,
+        card: Card,
+    ) -> Result<RemoteRegion, Error> {
         if let Some(source) = self.sources.iter().find(|source| source.card == card) {
-            return Ok(source.window);
+            return Ok(source.region);
         }
         let failed = |source| Error::Transport { peer: self.peer, source };
         let region = net.import(Peer(self.peer), &card).map_err(failed)?;
-        let unreachable = dure_transport::Error::Protocol { what: "a region without a window" };
-        let window = net.window(region).ok_or_else(|| failed(unreachable))?;
         if self.sources.len() == SOURCES {
             net.forget(self.sources.remove(0).region);
         }
-        self.sources.push(Source { card, region, window });
-        Ok(window)
+        self.sources.push(Source { card, region });
+        Ok(region)
     }
 
     /// Tells the peer where the messages of this call may land. False when the transport is full.

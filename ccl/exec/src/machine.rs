@@ -157,7 +157,7 @@ impl Machine {
             self.owed = owed;
         }
         if !self.held.is_empty() {
-            moved |= self.settle()?;
+            moved |= self.settle();
         }
         Ok(moved)
     }
@@ -185,16 +185,16 @@ impl Machine {
         Ok(())
     }
 
-    /// Forgets the sources that peers have read. True when there were some.
-    fn settle(&mut self) -> Result<bool, Error> {
+    /// Forgets the sources that peers have read, and those of peers that are gone: one that was done with them may have left
+    /// before its word of that came. True when there were some.
+    fn settle(&mut self) -> bool {
         let mut index = 0;
         let mut moved = false;
         while let Some(held) = self.held.get(index) {
             if let Until::Freed { lane, slot } = held.until {
                 let to = held.to;
                 let (link, net) = self.link_and_net(to);
-                link.ready()?;
-                if link.is_freed(net, lane, slot) {
+                if link.is_freed(net, lane, slot) || link.is_lost() {
                     self.let_go(index);
                     moved = true;
                     continue;
@@ -202,7 +202,7 @@ impl Machine {
             }
             index += 1;
         }
-        Ok(moved)
+        moved
     }
 
     /// Starts to connect to a peer, if that was not done.
@@ -442,9 +442,10 @@ impl Machine {
         slot::Header::decode(unsafe { slot::read(at) })
     }
 
-    /// Reads the address of a message that its sender keeps.
+    /// Reads the first word of a slot whose message its sender keeps: the address of the message, or how long what the payload says
+    /// of its region is.
     #[allow(unsafe_code, reason = "reads what the peer has signalled")]
-    pub(crate) fn address(slot: Memory) -> u64 {
+    pub(crate) fn word(slot: Memory) -> u64 {
         // SAFETY: as for `header`.
         unsafe { slot::word(slot) }
     }

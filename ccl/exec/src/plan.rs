@@ -149,9 +149,7 @@ impl Plan {
 fn series(steps: &[Step]) -> Box<[u32]> {
     let mut series: Vec<u32> = (0..).take(steps.len()).collect();
     for at in 1..steps.len() {
-        if let [Step::Send { src: before, .. }, Step::Send { src, .. }] = &steps[at - 1..=at]
-            && before == src
-        {
+        if steps[at].sends_again(&steps[at - 1]) {
             series[at] = series[at - 1];
         }
     }

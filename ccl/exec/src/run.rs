@@ -169,7 +169,7 @@ impl Run {
             self.start(machine)?;
         }
         if !self.ungranted.is_empty() {
-            self.give_grants(machine)?;
+            self.give_grants(machine);
         }
         let mut progress = Progress::Stuck;
         while self.pass < self.geometry().passes() {
@@ -217,7 +217,8 @@ impl Run {
         for at in 0..self.steps().peers.len() {
             let used = self.steps().peers[at];
             machine.connect(used.peer)?;
-            if machine.link(used.peer).is_coherent() {
+            // What can be read in place need not land; and where caches are not coherent a line has one writer.
+            if machine.link(used.peer).is_in_place() {
                 continue;
             }
             // Both ends of an edge ask this of its messages, and get the same answer.
@@ -244,15 +245,17 @@ impl Run {
         machine.segments.iter().map(|s| s.end - s.start).sum()
     }
 
-    /// Tells the peers where their messages may land. A peer that is not connected yet is told later.
-    fn give_grants(&mut self, machine: &mut Machine) -> Result<(), Error> {
+    /// Tells the peers where their messages may land. A peer that is not connected yet is told later; one that is gone may have
+    /// sent all that it had to before.
+    fn give_grants(&mut self, machine: &mut Machine) {
         let mut index = 0;
         while let Some(&(peer, first)) = self.ungranted.get(index) {
-            let base = if machine.link(peer).ready()? {
-                Some(self.landing_place(machine, peer, first))
-            } else {
-                None
-            };
+            if machine.link(peer).is_lost() {
+                self.ungranted.swap_remove(index);
+                continue;
+            }
+            let is_up = machine.link(peer).is_up();
+            let base = is_up.then(|| self.landing_place(machine, peer, first));
             let granted = base.is_some_and(|base| {
                 let lands = base.is_some();
                 let (link, net) = machine.link_and_net(peer);
@@ -268,7 +271,6 @@ impl Run {
                 index += 1;
             }
         }
-        Ok(())
     }
 
     /// Where the output (or, when blocks differ in length, the one block of it that the edge fills) begins in a region

@@ -63,6 +63,14 @@ impl Header {
         [self.freed, pair(self.digest, self.bytes), self.kind as u64, self.stamp]
     }
 
+    /// The first line of a slot, whose free bytes begin with `front`.
+    pub(crate) fn line(self, front: &[u8]) -> [u8; PAYLOAD] {
+        let mut line = [0; PAYLOAD];
+        line[..front.len()].copy_from_slice(front);
+        line[Self::AT..].copy_from_slice(&self.encode());
+        line
+    }
+
     pub(crate) fn encode(self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
         for (place, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(self.words()) {
@@ -109,24 +117,35 @@ impl Place {
         }
     }
 
+    /// The first word of the slot, and the payload.
+    fn parts(&self) -> (u64, Vec<u8>) {
+        match self {
+            Self::Address(at) => (*at, Vec::new()),
+            Self::Region(place) => {
+                let encoded = place.encode();
+                (encoded.len() as u64, encoded)
+            }
+        }
+    }
+
+    /// All of a slot that holds it: the line with the header, and the payload.
+    pub(crate) fn message(&self, header: Header) -> ([u8; PAYLOAD], Vec<u8>) {
+        let (word, payload) = self.parts();
+        (header.line(&word.to_le_bytes()), payload)
+    }
+
     /// Writes it to a slot; false when the slot is too short.
     ///
     /// # Safety
     /// As for [`write`].
     #[allow(unsafe_code, reason = "as for `read`")]
     pub(crate) unsafe fn write(&self, slot: Memory) -> bool {
-        let word = match self {
-            Self::Address(at) => *at,
-            Self::Region(place) => {
-                let encoded = place.encode();
-                if encoded.len() > slot.len - PAYLOAD {
-                    return false;
-                }
-                // SAFETY: the caller's promise.
-                unsafe { write(slot.part(PAYLOAD, encoded.len()), &encoded) };
-                encoded.len() as u64
-            }
-        };
+        let (word, payload) = self.parts();
+        if payload.len() > slot.len - PAYLOAD {
+            return false;
+        }
+        // SAFETY: the caller's promise.
+        unsafe { write(slot.part(PAYLOAD, payload.len()), &payload) };
         // SAFETY: the caller's promise.
         unsafe { write(slot.part(0, 8), &word.to_le_bytes()) };
         true

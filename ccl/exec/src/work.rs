@@ -48,6 +48,9 @@ impl Run {
         if let Some(slot) = target.slot {
             return self.send_coherent(machine, to, src, (target, slot, bytes));
         }
+        if let Some(begun) = self.send_in_place(machine, to, src, (target, bytes))? {
+            return Ok(begun);
+        }
         if let Some(window) = target.window {
             let ticket = self.copy_out(machine, src, window)?;
             return Ok(Begun::Work(ticket, Then::Publish(to, target, bytes)));
@@ -140,6 +143,12 @@ impl Run {
         let bytes = u32::try_from(bytes).expect("a message fits a slot");
         let (digest, flow) = (self.call.digest, link.flow(self.lane));
         let through_slot = target.stamp.is_some();
+        if through_slot && link.is_lined() {
+            let header = link.header(self.lane, digest, bytes, Kind::Slot);
+            let message = (header.line(&[]), &[][..], body);
+            let (posted, _) = link.put_lined(net, (self.lane, token), target, message)?;
+            return Some((posted, token));
+        }
         let header =
             through_slot.then(|| link.header(self.lane, digest, bytes, Kind::Slot).encode());
         let head: &[u8] = header.as_ref().map_or(&[], |h| h);
@@ -244,6 +253,12 @@ impl Run {
         if u64::from(header.bytes) != bytes {
             return Err(Error::Length { peer: from, got: header.bytes.into(), want: bytes });
         }
+        let payload = match header.kind {
+            Kind::Region => Machine::word(slot),
+            Kind::Line => 0,
+            Kind::Slot | Kind::Address | Kind::Output => bytes,
+        };
+        link.acquire_payload(net, self.lane, usize::try_from(payload).unwrap_or(usize::MAX));
         link.hear_of_freed(self.lane, header.freed);
         if let Some(reader) = self.reader(machine, dst) {
             return Ok(Begun::Wait(Some(reader)));

@@ -1,4 +1,5 @@
-//! A rank that dies at any moment of a call: the others end with an error or with their result.
+//! A rank that dies at any moment of a call: the others end with an error or with their result. A rank that leaves when it
+//! is done takes nothing with it.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -12,8 +13,12 @@ use dure_transport::{Peer, simulated};
 const RANKS: u32 = 3;
 const ELEMS: usize = 500;
 
-/// Kills rank 0 after the clock has moved `steps` times. False when the call was done before.
-fn kill_after(steps: u32, options: &simulated::Options) -> bool {
+/// Every rank with its all-reduce under way, and the clock of their world. The buffers must outlive them.
+fn start(
+    options: &simulated::Options,
+    by: &str,
+    buffers: &mut [[u32; ELEMS]],
+) -> (simulated::World, Vec<Option<Executor>>) {
     let (clock, nets) = simulated::World::new(RANKS, options);
     let addresses: Box<[_]> = nets.iter().map(|net| net.address()).collect();
     let settings = Settings {
@@ -25,8 +30,7 @@ fn kill_after(steps: u32, options: &simulated::Options) -> bool {
         shares_cores: false,
     };
     let host = dure_device::host::host();
-    let by = find(Collective::AllReduce, "ring").unwrap();
-    let mut buffers = vec![[1_u32; ELEMS]; 2 * RANKS as usize];
+    let by = find(Collective::AllReduce, by).unwrap();
     let mut memory = buffers
         .iter_mut()
         .map(|buffer| Memory::host(buffer.as_mut_ptr().cast(), size_of_val(buffer)));
@@ -49,6 +53,13 @@ fn kill_after(steps: u32, options: &simulated::Options) -> bool {
         unsafe { executor.submit(call, Track::Collective) }.unwrap();
         ranks.push(Some(executor));
     }
+    (clock, ranks)
+}
+
+/// Kills rank 0 after the clock has moved `steps` times. False when the call was done before.
+fn kill_after(steps: u32, options: &simulated::Options) -> bool {
+    let mut buffers = vec![[1_u32; ELEMS]; 2 * RANKS as usize];
+    let (clock, mut ranks) = start(options, "ring", &mut buffers);
     let mut moves = 0;
     let mut quiet = 0;
     while quiet < 3 {
@@ -79,5 +90,41 @@ fn a_rank_that_dies_at_any_moment_is_an_error_of_the_others() {
     for (seed, user_memory, queue) in [(1, false, 1), (2, true, 1), (3, false, 8)] {
         let options = simulated::Options { seed, user_memory, queue, ..Default::default() };
         assert!((1..).take_while(|steps| kill_after(*steps, &options)).count() > 100);
+    }
+}
+
+#[test]
+fn a_rank_that_leaves_when_it_is_done_takes_nothing_with_it() {
+    for seed in 0..200 {
+        let coherent = seed % 2 == 0;
+        let options = simulated::Options {
+            seed,
+            coherent,
+            window: coherent,
+            unattended: coherent,
+            user_memory: seed % 3 == 0,
+            ..Default::default()
+        };
+        for by in ["ring", "one-shot", "two-shot", "recursive-doubling"] {
+            let mut buffers = vec![[1_u32; ELEMS]; 2 * RANKS as usize];
+            let (clock, mut ranks) = start(&options, by, &mut buffers);
+            while ranks.iter().any(Option::is_some) {
+                let mut moved = false;
+                for (at, rank) in ranks.iter_mut().enumerate() {
+                    let Some(executor) = rank else { continue };
+                    let more = executor.poll();
+                    moved |= more
+                        .unwrap_or_else(|error| panic!("{by}, seed {seed}, rank {at}: {error}"));
+                    if executor.is_idle() {
+                        *rank = None;
+                    }
+                }
+                assert!(
+                    moved || clock.step() || ranks.iter().all(Option::is_none),
+                    "{by}, seed {seed}"
+                );
+            }
+            assert!(buffers.iter().skip(1).step_by(2).all(|sum| *sum == [RANKS; ELEMS]), "{by}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Debug, Display};
 
+use crate::host_map::HostMap;
 use crate::step::{Rank, Step};
 
 /// A collective, as far as a plan must know it.
@@ -49,6 +50,21 @@ pub struct Blocks {
 }
 
 impl Collective {
+    /// All of them, with this root where there is one.
+    pub const fn all(root: Rank) -> [Self; 9] {
+        [
+            Self::AllReduce,
+            Self::ReduceScatter,
+            Self::AllGather,
+            Self::AllToAll,
+            Self::Broadcast { root },
+            Self::Reduce { root },
+            Self::Gather { root },
+            Self::Scatter { root },
+            Self::Barrier,
+        ]
+    }
+
     /// How many blocks the buffers of rank `me` of `ranks` have.
     ///
     /// In a rooted collective every rank but the root has a 0 where only the root has a buffer. `Broadcast` gives
@@ -149,7 +165,7 @@ pub struct World {
     /// Number of ranks, at least 1.
     pub ranks: u32,
     /// Host of each rank; hosts are numbered from 0 in the order in which they first appear.
-    pub host_of: Box<[u32]>,
+    pub host_of: HostMap,
     /// Number of lanes, at least 1.
     pub lanes: u16,
 }
@@ -157,7 +173,7 @@ pub struct World {
 impl World {
     /// `ranks` ranks on one host, with one lane.
     pub fn flat(ranks: u32) -> Self {
-        Self { ranks, host_of: vec![0; ranks as usize].into(), lanes: 1 }
+        Self { ranks, host_of: (0..ranks).map(|_| 0).collect(), lanes: 1 }
     }
 }
 

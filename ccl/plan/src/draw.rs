@@ -229,7 +229,7 @@ impl Drawing<'_> {
             }
         }
         let hosts = self.world.host_of.iter().any(|&host| host != 0);
-        for (rank, host) in (0..self.rows()).zip(&self.world.host_of) {
+        for (rank, host) in (0..self.rows()).zip(self.world.host_of.iter()) {
             let (x, y) = (LEFT - 10, Self::y(rank));
             writeln!(f, r#"<line class="l" x1="{LEFT}" y1="{y}" x2="{right}" y2="{y}"/>"#)?;
             writeln!(

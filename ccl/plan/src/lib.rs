@@ -12,7 +12,7 @@
 //!  verify, draw, to_text (all ranks)         dure-exec (one rank, bytes)
 //! ```
 //!
-//! It is not a simulator (no bytes, no seconds) and does not choose by measurement: [`choose`] is a documented table.
+//! It is not a simulator (no bytes, no seconds), and it does not choose: that takes a cluster and times (dure-sim, dure).
 //!
 //! ```
 //! use dure_plan::{Collective, Rank, World, find, verify};
@@ -36,10 +36,13 @@
 mod algorithm;
 mod algorithms;
 mod check;
-mod choose;
 mod draw;
+mod edges;
+mod fixed;
 mod flaw;
+mod host_map;
 mod memory;
+mod ordered;
 mod parse;
 mod schedule;
 mod shapes;
@@ -50,9 +53,12 @@ mod verify;
 
 pub use crate::algorithm::{Algorithm, Blocks, Collective, Refusal, Shape, Steps, World};
 pub use crate::algorithms::{algorithms, find};
-pub use crate::choose::{Choice, choose};
 pub use crate::draw::draw;
+pub use crate::edges::{MOST_PEERS, too_many_edges};
+pub use crate::fixed::fixed;
 pub use crate::flaw::{Flaw, Place};
+pub use crate::host_map::HostMap;
+pub use crate::ordered::Ordered;
 pub use crate::parse::ParseError;
 pub use crate::step::{Buf, Chunks, Rank, Sources, Step, input, output, scratch};
 pub use crate::text::{FilePlan, to_text};

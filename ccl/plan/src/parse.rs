@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use crate::algorithm::{Collective, Shape};
+use crate::host_map::HostMap;
 use crate::step::{Buf, Chunks, Rank, Sources, Step};
 use crate::text::FilePlan;
 
@@ -105,7 +106,7 @@ struct Header {
     root: Option<u32>,
     ranks: Option<u32>,
     lanes: Option<u32>,
-    hosts: Option<Box<[u32]>>,
+    hosts: Option<Vec<u32>>,
     parts: Option<u32>,
     scratch: Option<u32>,
     run: Option<u32>,
@@ -135,7 +136,7 @@ impl Header {
                 while !line.is_empty() {
                     hosts.push(line.number("host", 0, MOST_RANKS - 1)?);
                 }
-                line.once(&mut self.hosts, hosts.into())
+                line.once(&mut self.hosts, hosts)
             }
             "parts" => line.once_number(&mut self.parts, 1, MOST_CHUNKS),
             "scratch" => line.once_number(&mut self.scratch, 0, MOST_CHUNKS),
@@ -177,7 +178,7 @@ impl Header {
         }
         let shape = Shape { parts, scratch, run };
         let lanes = u16::try_from(lanes).expect("lanes are few");
-        let hosts = self.hosts.take();
+        let hosts = self.hosts.take().map(HostMap::from);
         Ok(FilePlan {
             name,
             collective,
@@ -200,17 +201,8 @@ impl Header {
             }
             root => Rank(root.unwrap_or(0)),
         };
-        Ok(match name {
-            "all-reduce" => Collective::AllReduce,
-            "reduce-scatter" => Collective::ReduceScatter,
-            "all-gather" => Collective::AllGather,
-            "all-to-all" => Collective::AllToAll,
-            "broadcast" => Collective::Broadcast { root },
-            "reduce" => Collective::Reduce { root },
-            "gather" => Collective::Gather { root },
-            "scatter" => Collective::Scatter { root },
-            _ => Collective::Barrier,
-        })
+        let named = Collective::all(root).into_iter().find(|what| what.name() == name);
+        Ok(named.expect("the name was checked"))
     }
 }
 

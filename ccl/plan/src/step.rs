@@ -155,6 +155,12 @@ impl Step {
             Self::Copy { .. } | Self::Reduce { .. } => None,
         }
     }
+
+    /// Whether it sends the same chunks as the step directly before it: what several peers get can be written once for all
+    /// of them.
+    pub fn sends_again(&self, before: &Self) -> bool {
+        matches!((before, self), (Self::Send { src: one, .. }, Self::Send { src: other, .. }) if one == other)
+    }
 }
 
 impl Sources {

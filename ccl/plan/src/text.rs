@@ -28,6 +28,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use crate::algorithm::{Algorithm, Collective, Refusal, Shape, Steps, World};
+use crate::host_map::HostMap;
 use crate::parse::{ParseError, parse};
 use crate::step::{Rank, Step};
 
@@ -49,7 +50,7 @@ pub struct FilePlan {
     pub(crate) ranks: u32,
     pub(crate) lanes: u16,
     /// Host of each rank, if the plan is for a certain placement.
-    pub(crate) hosts: Option<Box<[u32]>>,
+    pub(crate) hosts: Option<HostMap>,
     pub(crate) shape: Shape,
     pub(crate) ragged: bool,
     pub(crate) sections: BTreeMap<(Rank, u16), Vec<Step>>,

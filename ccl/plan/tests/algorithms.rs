@@ -2,23 +2,7 @@
 
 use proptest::prelude::*;
 
-use dure_plan::{Algorithm, Collective, Rank, World, algorithms, verify};
-
-/// Every collective; the rooted ones with this root.
-fn collectives(root: u32) -> [Collective; 9] {
-    let root = Rank(root);
-    [
-        Collective::AllReduce,
-        Collective::ReduceScatter,
-        Collective::AllGather,
-        Collective::AllToAll,
-        Collective::Broadcast { root },
-        Collective::Reduce { root },
-        Collective::Gather { root },
-        Collective::Scatter { root },
-        Collective::Barrier,
-    ]
-}
+use dure_plan::{Algorithm, Collective, Ordered, Rank, World, algorithms, verify};
 
 fn prove(what: Collective, world: &World, by: &dyn Algorithm, slots: u32) {
     if by.serves(what, world).is_err() {
@@ -35,7 +19,7 @@ fn prove_all(world: &World, slots: &[u32]) {
     roots.dedup();
     for by in algorithms() {
         for &root in &roots {
-            for what in collectives(root) {
+            for what in Collective::all(Rank(root)) {
                 if root == 0 || what.root().is_some() {
                     for &slots in slots {
                         prove(what, world, *by, slots);
@@ -100,7 +84,7 @@ proptest! {
         let host_of = (0..n).map(|rank| rank / host).collect();
         let world = World { ranks: n, host_of, lanes: 1 };
         for by in algorithms() {
-            for what in collectives(root % n).into_iter().filter(|what| !is_heavy(*by, *what)) {
+            for what in Collective::all(Rank(root % n)).into_iter().filter(|what| !is_heavy(*by, *what)) {
                 prove(what, &world, *by, slots);
             }
         }
@@ -135,4 +119,39 @@ proptest! {
 fn on_hosts_of_eight() {
     let world = World { ranks: 100, host_of: (0..100).map(|rank| rank / 8).collect(), lanes: 1 };
     prove_all(&world, &[1]);
+}
+
+#[test]
+fn in_another_order_of_ranks() {
+    let mut served = std::collections::BTreeSet::new();
+    for sizes in [vec![2, 2], vec![3, 1, 4, 2], vec![1, 1, 1, 1, 1], vec![4, 4]] {
+        for mut world in layouts(&sizes) {
+            world.lanes = 2;
+            let n = world.ranks;
+            // Backwards, and in a stride.
+            let stride =
+                (2..n).find(|k| (1..=*k).all(|d| d == 1 || k % d > 0 || n % d > 0)).unwrap_or(1);
+            for order in
+                [(0..n).rev().collect(), (0..n).map(|k| (k * stride + 1) % n).collect::<Vec<_>>()]
+            {
+                for by in algorithms() {
+                    let ordered = Ordered::new(*by, &world, &order);
+                    for what in Collective::all(Rank(n / 2)) {
+                        if ordered.serves(what, &world).is_ok() {
+                            served.insert((by.name(), what.name()));
+                            prove(what, &world, &ordered, 1);
+                        }
+                    }
+                }
+            }
+        }
+    }
+    for name in ["all-reduce", "reduce-scatter", "all-gather"] {
+        assert!(served.contains(&("ring", name)), "{served:?}");
+    }
+    assert!(
+        served.contains(&("chain", "broadcast"))
+            && served.contains(&("two-level-tree", "all-reduce"))
+    );
+    assert!(!served.contains(&("bruck", "all-gather")), "its messages are several blocks");
 }

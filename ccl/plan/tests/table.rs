@@ -6,17 +6,7 @@ use dure_plan::{Algorithm, Collective, Proof, Rank, Shape, World, algorithms, fi
 
 const ROOT: Rank = Rank(0);
 
-const ALL: [Collective; 9] = [
-    Collective::AllReduce,
-    Collective::ReduceScatter,
-    Collective::AllGather,
-    Collective::AllToAll,
-    Collective::Broadcast { root: ROOT },
-    Collective::Reduce { root: ROOT },
-    Collective::Gather { root: ROOT },
-    Collective::Scatter { root: ROOT },
-    Collective::Barrier,
-];
+const ALL: [Collective; 9] = Collective::all(ROOT);
 
 /// One row of a table, under the heading of its collective.
 struct Row {

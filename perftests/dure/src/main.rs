@@ -5,13 +5,22 @@
 
 #![deny(unsafe_code)]
 
+mod allocator;
 mod compare;
 mod doctor;
+mod explain;
 mod fabric;
+mod layout;
+mod markup;
+mod median;
 mod output;
 mod perf;
 mod plan;
+mod pool;
+mod profile;
+mod simulate;
 mod size;
+mod topo;
 
 use std::process::ExitCode;
 
@@ -39,8 +48,18 @@ enum Command {
     Fabric(Box<fabric::Args>),
     /// Show, prove and draw plans.
     Plan(plan::Args),
+    /// Say which algorithm would serve a call, what each would take, and why the others lose.
+    Explain(explain::Args),
+    /// Make profiles, which the cost model rests on.
+    Profile(profile::Args),
+    /// Say what plans and jobs would cost where they were not run, and judge that by measured times.
+    Simulate(simulate::Args),
     /// Compare two results of `dure perf`.
     Compare(compare::Args),
+    /// Show what a host or a fabric consists of, and compare two of them.
+    Topo(topo::Args),
+    /// Make pools of memory that hosts share, and show who uses them.
+    Pool(pool::Args),
     /// Say what this host offers, what is missing, and what to do about it.
     Doctor(doctor::Args),
 }
@@ -58,7 +77,12 @@ fn main() -> ExitCode {
         Command::Perf(args) => perf::run(&args),
         Command::Fabric(args) => fabric::run(&args),
         Command::Plan(args) => plan::run(&args),
+        Command::Simulate(args) => simulate::run(&args),
+        Command::Explain(args) => explain::run(&args),
+        Command::Profile(args) => profile::run(&args),
         Command::Compare(args) => compare::run(&args),
+        Command::Topo(args) => topo::run(&args),
+        Command::Pool(args) => pool::run(&args),
         Command::Doctor(args) => doctor::run(&args),
     };
     match verdict {

@@ -7,6 +7,7 @@ use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
+use tempfile::TempDir;
 
 fn dure(line: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dure"));
@@ -43,6 +44,18 @@ fn measured(test: &str, common: &str, client: &str) -> Value {
     }
     serde_json::from_slice(&client.stdout)
         .unwrap_or_else(|error| panic!("{test}: {error}: {}", text(&client.stdout)))
+}
+
+/// A pool of a file that goes with the folder, as the flags name it. This host's memory stands for the pool's.
+fn pool() -> (TempDir, String) {
+    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+    let file = folder.path().join("pool").display().to_string();
+    let mut create = Command::new(env!("CARGO_BIN_EXE_dure"));
+    create.args(["pool", "create", &file, "--size", "96M", "--members", "3"]);
+    create.args(["--partitions", "2"]);
+    let output = create.output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    (folder, format!("--transport cxl --pool {file}"))
 }
 
 fn rows(table: &str) -> Vec<Vec<String>> {
@@ -90,6 +103,75 @@ fn latency_over_every_wire() {
                     && time("percentile_99.9") <= time("t_max")
             );
         }
+    }
+}
+
+#[test]
+fn memory_that_hosts_share_is_a_wire() {
+    let (_folder, wire) = pool();
+    for (test, flags) in [
+        ("write-bw", "-s 64 -n 500"),
+        ("write-bw", "-s 64K -n 50 -q 3 --pool-coherence hardware"),
+        ("write-bw", "-s 4K -n 60 -b -q 2 --pool-partition 1"),
+        ("write-bw", "-s 2 -n 40 -I 64 -t 4"),
+        ("write-lat", "-s 4K -n 50"),
+        ("write-lat", "-s 1M -n 10 --pool-coherence hardware"),
+        ("write-lat", "-n 20 --load"),
+    ] {
+        let json = measured(test, &wire, flags);
+        let rows = match &json["results"] {
+            Value::Array(rows) => rows.clone(),
+            row => vec![row.clone()],
+        };
+        for row in rows {
+            let name = if test == "write-bw" { "BW_average" } else { "t_typical" };
+            assert!(
+                row[name].as_f64().unwrap() > 0.0 && row["wrong_bytes"] == 0,
+                "{flags}: {json}"
+            );
+        }
+        let (info, hardware) = (&json["test_info"], flags.contains("hardware"));
+        assert_eq!(
+            (&info["Transport"], &info["Pool_coherence"]),
+            (&"cxl".into(), &if hardware { "hardware" } else { "software" }.into())
+        );
+        assert_eq!(info["Pool_instructions"].is_null(), hardware, "{info}");
+        assert_eq!(info["Pool_partition"] == 1, flags.contains("partition"), "{info}");
+    }
+}
+
+#[test]
+fn a_pool_that_is_none_is_told_to_both_sides() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("blank");
+    fs::write(&file, [0; 16]).unwrap();
+    let wire = |path: &str| format!("--transport cxl --pool {path}");
+    for (path, says) in [
+        (file.to_str().unwrap(), "a pool's device has"),
+        ("/nonexistent/dax0.0", "/nonexistent/dax0.0"),
+        ("/dev/null", "neither a file nor a /dev/dax device"),
+    ] {
+        for output in pair("write-bw", &wire(path), "", "") {
+            let said = text(&output.stderr);
+            assert!(output.status.code() == Some(1) && said.contains(says), "{path}: {said}");
+        }
+    }
+    let (_folder, wire) = pool();
+    let [client, server] = pair("write-lat", &wire, "--pool-partition 7", "");
+    for output in [&client, &server] {
+        let said = text(&output.stderr);
+        assert!(said.contains("partition 7: the pool has 2, from 0"), "{said}");
+    }
+    for (line, says) in [
+        ("write-bw --transport cxl", "--pool"),
+        ("matrix --transport cxl --local 2", "--pool"),
+        ("matrix --pool /dev/dax0.0 --local 2", "are for --transport cxl"),
+        ("write-bw --transport pool --pool /dev/dax0.0", "is for --transport cxl"),
+        ("write-bw --transport cxl --pool /dev/dax0.0 --pool-coherence none", "software, hardware"),
+    ] {
+        let output = dure(line).output().unwrap();
+        let said = text(&output.stderr);
+        assert!(output.status.code() == Some(2) && said.contains(says), "{line}: {said}");
     }
 }
 
@@ -224,6 +306,7 @@ fn what_is_not_offered_has_status_two() {
         "send-lat localhost --transport pool",
         "atomic-lat --transport tcp",
         "write-bw --transport npu",
+        "read-bw --transport cxl --pool /dev/dax0.0",
         "matrix --local 2 --transport npu",
     ] {
         let output = dure(line).output().unwrap();
@@ -247,7 +330,8 @@ fn what_is_not_offered_has_status_two() {
 fn the_matrix_has_every_path() {
     let folder = tempfile::tempdir().unwrap();
     let svg = folder.path().join("m.svg");
-    for wire in ["", "--transport tcp"] {
+    let (_pool, cxl) = pool();
+    for wire in ["", "--transport tcp", &cxl] {
         let line =
             format!("matrix --local 3 -n 20 -s 4K --load {wire} --svg {} --json -", svg.display());
         let output = dure(&line).output().unwrap();
@@ -263,7 +347,8 @@ fn the_matrix_has_every_path() {
                         && cell["latency"]["t_typical"].as_f64().unwrap() > 0.0
                 );
                 assert!(cell["latency_under_load"]["t_typical"].as_f64().unwrap() > 0.0);
-                assert_eq!(cell["transport"], if wire.is_empty() { "pool" } else { "tcp" });
+                let named = wire.split_whitespace().nth(1).unwrap_or("pool");
+                assert_eq!(cell["transport"], named);
             }
         }
         assert_eq!(fs::read_to_string(&svg).unwrap().matches("<title>").count(), 3 * 6);

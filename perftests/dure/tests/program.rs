@@ -117,6 +117,24 @@ fn the_table_has_nccl_tests_lines() {
 }
 
 #[test]
+fn regret_is_that_of_the_choice_among_all_candidates() {
+    let json = perf("all-reduce --local 3 -b 1K -e 64K -f 8 -n 2 --regret");
+    let rows = json["regret"]["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 3);
+    for row in rows {
+        let candidates = row["candidates"].as_array().unwrap();
+        assert!(candidates.len() > 4 && candidates.contains(&row["chosen"]), "{row}");
+        let time = |of: &Value| of["time"].as_f64().unwrap();
+        let best = candidates.iter().map(time).fold(f64::INFINITY, f64::min);
+        assert!((row["regret"].as_f64().unwrap() - time(&row["chosen"]) / best).abs() < 1e-9);
+    }
+    assert!(json["regret"]["geomean"].as_f64() <= json["regret"]["worst"].as_f64());
+    for wrong in ["sendrecv", "all-to-all-v", "all-reduce --algo ring", "all-reduce --memory"] {
+        assert_eq!(status(&format!("perf {wrong} --local 2 --regret")), 2, "{wrong}");
+    }
+}
+
+#[test]
 fn memory_is_told_by_communicator_and_by_peer() {
     for (transport, ranks) in [("pool", 3), ("tcp", 2)] {
         let line =

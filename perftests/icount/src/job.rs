@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use dure_device::{Combine, Dtype, Memory};
 use dure_exec::{Call, Error, Executor, Layouts, Plan, Prepared, Settings, Track};
-use dure_plan::{Choice, Collective, Rank, World, choose};
+use dure_plan::{Collective, Rank, World, find};
 use dure_tcp::{Port, PortOptions};
 use dure_transport::proof::Key;
 use dure_transport::{Card, Peer, Transport, simulated};
@@ -90,7 +90,7 @@ impl Job {
         let (clock, nets) = open(medium)?;
         let addresses: Box<[Card]> = nets.iter().map(|net| net.address()).collect();
         let world = World::flat(2);
-        let by = choose(Collective::AllReduce, bytes, &world, Choice::default());
+        let by = find(Collective::AllReduce, "recursive-doubling").expect("it is in the library");
         // The same on both ranks.
         let layouts = Layouts::even(Collective::AllReduce, (2, Rank(0)), 4, bytes / 4);
         let host = dure_device::host::host();

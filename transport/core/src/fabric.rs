@@ -71,13 +71,17 @@ impl Fabric {
             route.iter().all(|sub| *sub < subs.len()),
             "a route that leads to no transport: {route:?}"
         );
-        // Memory of a transport that takes no other must come from it; the others can register what it gives.
-        let refuses =
-            |(peer, sub): (u32, &usize)| (!subs[*sub].caps(Peer(peer)).user_memory).then_some(*sub);
-        let allocator = (0..)
-            .zip(route)
-            .find_map(refuses)
-            .unwrap_or_else(|| route.first().copied().unwrap_or(0));
+        // Memory of a transport that takes no other must come from it; the others can register what it gives. Where there are
+        // several such, from one whose peers have no other way to read what several of them get.
+        let needs = |peer, sub: usize| {
+            let Caps { user_memory, in_place, coherent, .. } = subs[sub].caps(Peer(peer));
+            (!user_memory, in_place && !coherent)
+        };
+        let needy = (0..).zip(route).map(|(peer, sub)| (needs(peer, *sub), *sub));
+        let first_of_most = |best: ((bool, bool), usize), next: ((bool, bool), usize)| {
+            if next.0 > best.0 { next } else { best }
+        };
+        let allocator = needy.reduce(first_of_most).map_or(0, |(_, sub)| sub);
         let doorbells: Option<Vec<RawFd>> = subs.iter().map(|sub| sub.doorbell()).collect();
         let several = doorbells.filter(|all| all.len() > 1);
         // SAFETY: the fabric owns the transports, which own their doorbells, and drops them together with the union.
@@ -100,6 +104,25 @@ impl Fabric {
     fn parts(&self, region: Region) -> &Parts {
         let entry = self.regions.get(region.0 as usize).and_then(Option::as_ref);
         entry.expect("a region of this fabric that was not released")
+    }
+
+    /// What a region of one sub-transport alone is called.
+    fn only(&self, sub: usize, region: Region) -> Parts {
+        let mut parts: Parts = vec![None; self.subs.len()].into();
+        parts[sub] = Some(region);
+        parts
+    }
+
+    /// Calls `act` with each sub-transport that has a region, and with the bytes as it names them.
+    #[inline]
+    fn each_part(&mut self, bytes: Span, act: impl Fn(&mut dyn Transport, Span)) {
+        let entry = self.regions.get(bytes.region.0 as usize).and_then(Option::as_ref);
+        let parts = entry.expect("a region of this fabric that was not released");
+        for (sub, part) in self.subs.iter_mut().zip(parts) {
+            if let Some(region) = *part {
+                act(&mut **sub, Span { region, ..bytes });
+            }
+        }
     }
 
     fn imported(&self, region: RemoteRegion) -> (usize, RemoteRegion) {
@@ -196,13 +219,19 @@ impl Transport for Fabric {
 
     fn alloc(&mut self, len: usize) -> Result<(Region, Memory)> {
         let (region, memory) = self.subs[self.allocator].alloc(len)?;
-        let mut parts: Parts = vec![None; self.subs.len()].into();
-        parts[self.allocator] = Some(region);
+        let mut parts = self.only(self.allocator, region);
         for (sub, part) in self.subs.iter_mut().zip(&mut parts).filter(|(_, part)| part.is_none()) {
             // SAFETY: the memory stays until its allocator releases it, which `end` has done last, and whoever uses it
             // keeps the rules of memory that was allocated, which are those of memory that was registered.
             *part = unsafe { sub.register(memory) }.ok();
         }
+        Ok((Region(insert(&mut self.regions, parts)), memory))
+    }
+
+    fn alloc_for(&mut self, peer: Peer, len: usize) -> Result<(Region, Memory)> {
+        let sub = self.of(peer);
+        let (region, memory) = self.subs[sub].alloc_for(peer, len)?;
+        let parts = self.only(sub, region);
         Ok((Region(insert(&mut self.regions, parts)), memory))
     }
 
@@ -244,6 +273,15 @@ impl Transport for Fabric {
     fn window(&self, region: RemoteRegion) -> Option<Memory> {
         let (sub, region) = self.imported(region);
         self.subs[sub].window(region)
+    }
+
+    fn expose(&mut self, bytes: Span) {
+        self.each_part(bytes, |sub, bytes| sub.expose(bytes));
+    }
+
+    fn fetch(&mut self, region: RemoteRegion, at: u64, len: u64) -> Option<Memory> {
+        let (sub, region) = self.imported(region);
+        self.subs[sub].fetch(region, at, len)
     }
 
     fn can_read(&self, of: Peer) -> bool {
@@ -318,14 +356,8 @@ impl Transport for Fabric {
     }
 
     fn acquire(&mut self, bytes: Span) {
-        let entry = self.regions.get(bytes.region.0 as usize).and_then(Option::as_ref);
-        let parts = entry.expect("a region of this fabric that was not released");
-        // Any of them may have written there.
-        for (sub, part) in self.subs.iter_mut().zip(parts) {
-            if let Some(region) = *part {
-                sub.acquire(Span { region, ..bytes });
-            }
-        }
+        // Peers of any of them may have written there.
+        self.each_part(bytes, |sub, bytes| sub.acquire(bytes));
     }
 
     fn doorbell(&self) -> Option<RawFd> {

@@ -254,15 +254,23 @@ pub struct Caps {
     /// Flows per peer; at least 1.
     pub flows: u16,
     /// Whether any host memory of the user can be registered, at no cost worth saving: then it need not be staged.
-    /// Otherwise `register` refuses it, or gives a region that has no key for this peer and from which nothing may be
-    /// put to it.
+    /// Otherwise `register` refuses it, or gives a region that has no key for this peer.
     pub user_memory: bool,
+    /// Whether puts to this peer may be sent from any host memory that is registered, at no cost worth saving, even if it has no
+    /// key. True with `user_memory`.
+    pub any_source: bool,
     /// Whether puts land while neither side polls.
     pub unattended: bool,
     /// Whether all regions that have a key have a [`Transport::window`], and those of both sides are coherent: an aligned word that the peer stores
     /// there with Release order, and this side loads with Acquire order, publishes what the peer wrote before it, as
     /// between threads. A put is then needed only to wake a peer that sleeps.
     pub coherent: bool,
+    /// Whether each side reads what the other has exposed of its regions where it lies, by [`Transport::fetch`]. True where memory
+    /// is coherent. Lines of 64 bytes may then have one writer only, unless memory is coherent.
+    pub in_place: bool,
+    /// Whether an aligned line of 64 bytes that a put writes lands as a whole, after all puts to the peer that were posted before
+    /// it, and shows to whoever looks at it after `acquire`, without a signal.
+    pub whole_lines: bool,
 }
 
 /// A wire. One object serves one rank of one communicator, and is used by one thread at a time.
@@ -283,6 +291,15 @@ pub trait Transport: Send + Debug {
     /// [`Error::Exhausted`] or [`Error::System`].
     fn alloc(&mut self, len: usize) -> Result<(Region, Memory)>;
 
+    /// Allocates memory as `alloc` does, for this peer to write; others need not be able to.
+    ///
+    /// # Errors
+    /// As `alloc`.
+    fn alloc_for(&mut self, peer: Peer, len: usize) -> Result<(Region, Memory)> {
+        let _ = peer;
+        self.alloc(len)
+    }
+
     /// Makes memory of the user a region: puts may be sent from it, and peers that get its key may write it.
     ///
     /// # Errors
@@ -298,7 +315,8 @@ pub trait Transport: Send + Debug {
     ///
     /// Puts that are pending and still read it are no obstacle: the transport takes over what is left to read, or gives
     /// up their connection. Puts of peers that still name it are dropped with their signals, or end their connection
-    /// with [`Error::Protocol`]; only a peer that has a `window` to it cannot be kept from writing.
+    /// with [`Error::Protocol`]; only a peer that writes the memory itself (it has a `window`, or the caps say `in_place`)
+    /// cannot be kept from it.
     fn release(&mut self, region: Region);
 
     /// What peer `to` needs to write into a region; `None` when it cannot. It need not be up.
@@ -317,6 +335,21 @@ pub trait Transport: Send + Debug {
     /// and published by a put with empty head and body on any flow, posted after they were written. It stays mapped
     /// until `forget`, also when the peer releases it or is gone.
     fn window(&self, region: RemoteRegion) -> Option<Memory>;
+
+    /// Makes bytes of an own region readable by peers that [`Transport::fetch`] them once a put has been signalled that was
+    /// posted afterwards. Nothing to do where caches are coherent.
+    fn expose(&mut self, bytes: Span) {
+        let _ = bytes;
+    }
+
+    /// The bytes of a peer's region where they lie, as the peer has exposed them; `None` when there are no such bytes, or the
+    /// [`Caps`] do not say `in_place`. They are for reading only, and stay mapped as a `window` does; where there is one, they
+    /// are a part of it.
+    fn fetch(&mut self, region: RemoteRegion, at: u64, len: u64) -> Option<Memory> {
+        let [at, len] = [at, len].map(|n| usize::try_from(n).ok());
+        let (window, at, len) = (self.window(region)?, at?, len?);
+        (at.checked_add(len)? <= window.len).then(|| window.part(at, len))
+    }
 
     /// Whether [`Transport::read`] reaches this peer, which must be up. Each side asks for itself.
     fn can_read(&self, of: Peer) -> bool {

@@ -35,7 +35,7 @@ const AT_NUMBER: u64 = 48;
 
 /// Size of a line: two cache lines, because x86-64 fetches them in pairs (crossbeam pads to as much). A polled counter
 /// beside a bell would take the bell's line away from the peer, which needs it at each signal.
-const LINE: u64 = 128;
+pub(crate) const LINE: u64 = 128;
 
 /// A line of somebody's board.
 pub(crate) type Line = u32;

@@ -14,7 +14,7 @@ pub fn cards(bytes: &[u8]) {
     if let Ok(name) = Name::parse(&card) {
         assert_eq!(name.card(), card);
     }
-    if let Ok(key) = Key::parse(&card) {
+    if let Ok(key) = Key::parse(&card, crate::NAME) {
         assert_eq!(key.card(), card);
     }
 }

@@ -8,12 +8,12 @@ use dure_transport::proof::Key;
 use dure_transport::{Peer, Result};
 
 use crate::Options;
-use crate::board::{Board, LINES_OF_PAGE, Line};
+use crate::board::{Board, Line};
 use crate::doorbell::Doorbell;
-use crate::heap::Heap;
+use crate::ground::{Estate, Lot};
 use crate::link::Tie;
 use crate::signal::publish;
-use crate::site::{Estate, Range, Site};
+use crate::site::Site;
 use crate::socket::Name;
 
 #[derive(Debug)]
@@ -25,13 +25,7 @@ pub(crate) struct Home {
     pub(crate) doorbell: Doorbell,
     pub(crate) site: Arc<Site>,
     /// What was taken of the segment.
-    ranges: Vec<Range>,
-    /// What is free of the ranges of the heap.
-    heap: Heap,
-    /// Lines that were never used, of the page of lines that was taken last.
-    fresh: std::ops::Range<Line>,
-    /// Lines of stamps whose regions have ended, and what they hold now.
-    stamps: Vec<(Line, u64)>,
+    lot: Lot,
 }
 
 impl Home {
@@ -43,10 +37,7 @@ impl Home {
             board: site.board.clone(),
             doorbell: Doorbell::new()?,
             site,
-            ranges: Vec::new(),
-            heap: Heap::new(0, 0),
-            fresh: 0..0,
-            stamps: Vec::new(),
+            lot: Lot::new(),
         })
     }
 
@@ -62,18 +53,12 @@ impl Home {
 
     /// Takes room for `len` bytes, zeroed.
     pub(crate) fn take(&mut self, len: u64) -> Option<u64> {
-        if let Some(at) = self.heap.take(len) {
-            return Some(at);
-        }
-        let range = self.site.take(len)?;
-        self.ranges.push(range);
-        self.heap.give(range.at, range.len);
-        self.heap.take(len)
+        self.lot.take(&*self.site, len)
     }
 
     /// Gives back what `take` returned for `len` bytes, zeroed: for this rank's next use only.
     pub(crate) fn give(&mut self, at: u64, len: u64) {
-        self.heap.give(at, len);
+        self.lot.give(at, len);
     }
 
     /// Makes bytes of the heap zero, and gives their pages back.
@@ -81,35 +66,24 @@ impl Home {
         self.site.discard(at, len);
     }
 
-    /// A line at 0 that nobody has used: peers remember what they counted on a line, so that a counter's or a bell's is
-    /// never used again before those peers are gone.
+    /// A line at 0 that nobody has used.
     pub(crate) fn fresh_line(&mut self, what: &str) -> Result<Line> {
-        if let Some(line) = self.fresh.next() {
-            return Ok(line);
-        }
-        let (first, range) = self.site.take_lines(what)?;
-        self.ranges.push(range);
-        self.fresh = first + 1..first + LINES_OF_PAGE;
-        Ok(first)
+        self.lot.fresh_line(&*self.site, what)
     }
 
     /// A line for the stamp of a region, and the stamp: no key that was ever given out names both.
     pub(crate) fn stamp(&mut self) -> Result<(Line, u64)> {
-        match self.stamps.pop() {
-            Some(used) => Ok(used),
-            None => Ok((self.fresh_line("another region")?, 0)),
-        }
+        self.lot.stamp(&*self.site)
     }
 
     /// Ends a stamp: keys that name it are refused from here on.
     pub(crate) fn end_stamp(&mut self, line: Line, stamp: u64) {
-        publish(self.own_line(line), stamp + 1);
-        self.stamps.push((line, stamp + 1));
+        let next = self.lot.end_stamp(line, stamp);
+        publish(self.own_line(line), next);
     }
 
     /// Leaves everything to the segment, which waits for the end of those peers.
     pub(crate) fn leave(&mut self, peers: Vec<Tie>) {
-        let ranges = std::mem::take(&mut self.ranges);
-        self.site.inherit(Estate { ranges, peers });
+        self.site.inherit(Estate { ranges: self.lot.leave(), peers });
     }
 }

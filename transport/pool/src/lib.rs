@@ -25,11 +25,13 @@
 
 #[expect(unsafe_code, reason = "the words of the board are atomics in mapped memory")]
 mod board;
+pub mod cxl;
 mod doorbell;
 #[expect(unsafe_code, reason = "memory of a peer's process is read by address")]
 mod foreign;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod ground;
 mod heap;
 mod home;
 #[expect(unsafe_code, reason = "pages are gathered by address")]
@@ -46,6 +48,9 @@ mod sync;
 #[cfg(test)]
 #[expect(unsafe_code, reason = "looks into the memory of regions")]
 mod tests;
+
+#[cfg(feature = "checker")]
+pub use cxl::emulated;
 
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -75,6 +80,19 @@ const NAME: &str = "pool";
 /// A spinning rank looks at its sockets once in so many polls: a look is a system call of some 300 ns, a poll is a few
 /// nanoseconds, and nothing but the end of a peer waits for it.
 const POLLS_PER_LOOK: u32 = 1024;
+
+/// What coherent memory can do. Head, gather and flows have no natural bound; the numbers are what nobody exceeds.
+const CAPS: Caps = Caps {
+    head: 4096,
+    gather: 1024,
+    flows: 1024,
+    user_memory: false,
+    any_source: false,
+    unattended: true,
+    coherent: true,
+    in_place: true,
+    whole_lines: false,
+};
 
 /// How to open a [`Pool`].
 #[derive(Debug)]
@@ -174,11 +192,7 @@ impl Pool {
     }
 
     fn link(&mut self, peer: Peer) -> &mut Link {
-        let index = slot(peer.0);
-        if index >= self.links.len() {
-            self.links.resize_with(index + 1, Link::default);
-        }
-        &mut self.links[index]
+        region::entry(&mut self.links, peer)
     }
 
     /// The process of a peer that is up, if its memory can be read.
@@ -252,17 +266,7 @@ impl Pool {
         if put.head.is_empty() && put.body.is_empty() {
             return put.signal.map_or(Ok(()), |signal| remote.bump(signal));
         }
-        let body = put.body.iter().try_fold(0_u64, |sum, span| sum.checked_add(span.len));
-        let len = body.and_then(|body| body.checked_add(wide(put.head.len())));
-        if len != Some(0) {
-            let into = put.into.expect("a put of bytes names where they go");
-            let import = self.imports.get(into.0).expect("a put goes into what was imported");
-            assert_eq!(import.of, put.to, "a put goes to the peer whose region it names");
-            let key = &import.key;
-            let end = len.and_then(|len| put.at.checked_add(len));
-            if end.is_none_or(|end| end > key.len) {
-                return Err(Error::Protocol { what: "a put past the end of its region" });
-            }
+        if let Some(key) = region::target(&self.imports, put)? {
             if !key.is_current(remote.board()) {
                 return Err(Error::Protocol { what: "a put into a region that was released" });
             }
@@ -300,16 +304,8 @@ impl Transport for Pool {
         NAME
     }
 
-    /// Head, gather and flows have no natural bound here; the numbers are what nobody exceeds.
     fn caps(&self, _peer: Peer) -> Caps {
-        Caps {
-            head: 4096,
-            gather: 1024,
-            flows: 1024,
-            user_memory: false,
-            unattended: true,
-            coherent: true,
-        }
+        CAPS
     }
 
     fn alloc(&mut self, len: usize) -> Result<(Region, Memory)> {
@@ -362,7 +358,7 @@ impl Transport for Pool {
     }
 
     fn import(&mut self, of: Peer, key: &Card) -> Result<RemoteRegion> {
-        let key = Key::parse(key)?;
+        let key = Key::parse(key, NAME)?;
         let Link::Up(remote) = self.link(of) else { return Err(Error::Closed) };
         key.check(remote.board())?;
         Ok(RemoteRegion(self.imports.insert(Import { of, key })))

@@ -182,7 +182,7 @@ fn is_ended(process: &OwnedFd) -> bool {
 /// How often this rank bumped each line of the peer's board, by pages of lines. Nobody else bumps the lines that it
 /// bumps, so that it need not read them back from under the peer's polling.
 #[derive(Debug, Default)]
-struct Counts {
+pub(crate) struct Counts {
     pages: Vec<(Line, Box<[u64; slot(LINES_OF_PAGE)]>)>,
     /// Which of them was used last.
     last: usize,
@@ -191,7 +191,7 @@ struct Counts {
 impl Counts {
     /// Counts a line, and says how often it was counted.
     #[inline]
-    fn next(&mut self, line: Line) -> u64 {
+    pub(crate) fn next(&mut self, line: Line) -> u64 {
         let page = line / LINES_OF_PAGE;
         if self.pages.get(self.last).is_none_or(|(known, _)| *known != page) {
             self.find(page);

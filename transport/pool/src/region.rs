@@ -1,8 +1,7 @@
 //! Regions of the own segment, imports of peers' regions, and the key that travels between them.
 
-use dure_transport::{Card, Error, Peer, Result};
+use dure_transport::{Card, Error, Peer, Put, Result};
 
-use crate::NAME;
 use crate::board::{Board, Line};
 
 /// What a peer needs to write a region. Numbers are little-endian; 28 bytes.
@@ -26,8 +25,8 @@ impl Key {
         Card(card.into())
     }
 
-    pub(crate) fn parse(card: &Card) -> Result<Self> {
-        let bad = || Error::BadCard { transport: NAME };
+    pub(crate) fn parse(card: &Card, transport: &'static str) -> Result<Self> {
+        let bad = || Error::BadCard { transport };
         let (numbers, rest) = card.0.as_chunks::<8>();
         let &[at, len, stamp] = numbers else { return Err(bad()) };
         let line = Line::from_le_bytes(rest.try_into().map_err(|_| bad())?);
@@ -67,6 +66,35 @@ pub(crate) struct Own {
 pub(crate) struct Import {
     pub(crate) of: Peer,
     pub(crate) key: Key,
+}
+
+/// The region that the bytes of a put go into, which has room for them; `None` when there are none.
+///
+/// # Errors
+/// [`Error::Protocol`] when they go past its end.
+pub(crate) fn target<'i>(imports: &'i Table<Import>, put: &Put<'_>) -> Result<Option<&'i Key>> {
+    let body = put.body.iter().try_fold(0_u64, |sum, span| sum.checked_add(span.len));
+    let len = body.and_then(|body| body.checked_add(wide(put.head.len())));
+    if len == Some(0) {
+        return Ok(None);
+    }
+    let into = put.into.expect("a put of bytes names where they go");
+    let import = imports.get(into.0).expect("a put goes into what was imported");
+    assert_eq!(import.of, put.to, "a put goes to the peer whose region it names");
+    let end = len.and_then(|len| put.at.checked_add(len));
+    if end.is_none_or(|end| end > import.key.len) {
+        return Err(Error::Protocol { what: "a put past the end of its region" });
+    }
+    Ok(Some(&import.key))
+}
+
+/// What is known of a peer, in a list that is as long as it must be.
+pub(crate) fn entry<T: Default>(peers: &mut Vec<T>, peer: Peer) -> &mut T {
+    let index = slot(peer.0);
+    if index >= peers.len() {
+        peers.resize_with(index + 1, T::default);
+    }
+    &mut peers[index]
 }
 
 /// Entries by number; numbers are used again.

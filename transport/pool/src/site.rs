@@ -16,9 +16,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use dure_transport::{Error, Result};
 use nix::sys::stat::fstat;
 
-use crate::board::{Board, LINES_OF_PAGE, Line, heap_start};
+use crate::board::{Board, Line, heap_start};
 use crate::foreign::{Process, Sample};
-use crate::heap::Heap;
+use crate::ground::{Estate, Ground, Owner, Range};
 use crate::link::Tie;
 use crate::map::{File, Map, PAGE};
 use crate::socket::Socket;
@@ -31,16 +31,6 @@ const LINES: Line = 1 << 18;
 /// The least heap that is worth a segment, in bytes.
 const LEAST_HEAP: u64 = 1 << 20;
 
-/// A pool takes at least this much of the heap at once, in bytes, so that what it allocates next is near.
-const LEAST_RANGE: u64 = 64 << 10;
-
-/// Bytes of the segment.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Range {
-    pub(crate) at: u64,
-    pub(crate) len: u64,
-}
-
 /// What another process, or this one, shows to its peers.
 #[derive(Debug)]
 pub(crate) struct Neighbour {
@@ -49,14 +39,6 @@ pub(crate) struct Neighbour {
     pub(crate) process: Option<OwnedFd>,
     /// The process, if its memory can be read.
     pub(crate) foreign: Option<Process>,
-}
-
-/// What a pool leaves behind.
-#[derive(Debug)]
-pub(crate) struct Estate {
-    pub(crate) ranges: Vec<Range>,
-    /// Peers that may still write there.
-    pub(crate) peers: Vec<Tie>,
 }
 
 /// A segment, and who uses it.
@@ -68,17 +50,9 @@ pub(crate) struct Site {
     file: File,
     /// What peers try to read; its address is in the header of the segment.
     _sample: Sample,
-    ground: Mutex<Ground>,
-}
-
-#[derive(Debug)]
-struct Ground {
-    /// Free pages of the board, and free ranges of the heap.
-    lines: Heap,
-    heap: Heap,
-    estates: Vec<Estate>,
+    ground: Mutex<Ground<Tie>>,
     /// By device and inode of the segment.
-    neighbours: HashMap<(u64, u64), Weak<Neighbour>>,
+    neighbours: Mutex<HashMap<(u64, u64), Weak<Neighbour>>>,
 }
 
 /// The one of this process; it ends with the last pool that uses it.
@@ -108,46 +82,23 @@ impl Site {
         let (file, map) = File::create(capacity, heap_start(LINES) + LEAST_HEAP)?;
         let sample = Sample::new()?;
         let board = Board::new(map, LINES, &sample);
-        let ground = Ground {
-            lines: Heap::new(PAGE, board.heap()),
-            heap: Heap::new(board.heap(), board.map().len()),
-            estates: Vec::new(),
-            neighbours: HashMap::new(),
-        };
-        let ground = Mutex::new(ground);
-        Ok(Arc::new(Self { process: std::process::id(), board, file, _sample: sample, ground }))
+        let ground = Mutex::new(Ground::new(PAGE, board.heap(), board.map().len()));
+        let (process, neighbours) = (std::process::id(), Mutex::default());
+        Ok(Arc::new(Self { process, board, file, _sample: sample, ground, neighbours }))
     }
 
     /// Every statement under the lock leaves the ground consistent.
-    fn ground(&self) -> MutexGuard<'_, Ground> {
+    fn ground(&self) -> MutexGuard<'_, Ground<Tie>> {
         self.ground.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn neighbours(&self) -> MutexGuard<'_, HashMap<(u64, u64), Weak<Neighbour>>> {
+        self.neighbours.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The descriptor of the segment.
     pub(crate) fn segment(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
-    }
-
-    /// A range of the heap for at least `len` bytes, zeroed.
-    pub(crate) fn take(&self, len: u64) -> Option<Range> {
-        let len = len.max(LEAST_RANGE).checked_next_multiple_of(PAGE)?;
-        let mut ground = self.ground();
-        self.settle(&mut ground);
-        Some(Range { at: ground.heap.take(len)?, len })
-    }
-
-    /// A page of the board, zeroed: its first line, and its range.
-    ///
-    /// # Errors
-    /// [`Error::Exhausted`] when there is none left for `what`.
-    pub(crate) fn take_lines(&self, what: &str) -> Result<(Line, Range)> {
-        let mut ground = self.ground();
-        self.settle(&mut ground);
-        let at = ground.lines.take(PAGE);
-        let full = || Error::Exhausted { transport: NAME, what: what.to_owned() };
-        let at = at.ok_or_else(full)?;
-        let page = Line::try_from((at - PAGE) / PAGE).expect("lines are counted in 32 bits");
-        Ok((page * LINES_OF_PAGE, Range { at, len: PAGE }))
     }
 
     /// Makes bytes of the segment zero, and gives their pages back to the system.
@@ -156,27 +107,15 @@ impl Site {
     }
 
     /// Takes over what a pool leaves.
-    pub(crate) fn inherit(&self, estate: Estate) {
+    pub(crate) fn inherit(&self, estate: Estate<Tie>) {
         let mut ground = self.ground();
-        ground.estates.push(estate);
+        ground.inherit(estate);
         self.settle(&mut ground);
     }
 
-    /// Frees what nobody writes any more.
-    fn settle(&self, ground: &mut Ground) {
-        let Ground { lines, heap, estates, .. } = ground;
-        estates.retain_mut(|estate| {
-            estate.peers.retain_mut(|peer| !peer.is_gone());
-            if !estate.peers.is_empty() {
-                return true;
-            }
-            for &Range { at, len } in &estate.ranges {
-                self.discard(at, len);
-                let free = if at < self.board.heap() { &mut *lines } else { &mut *heap };
-                free.give(at, len);
-            }
-            false
-        });
+    /// Frees what nobody writes any more, zeroed.
+    fn settle(&self, ground: &mut Ground<Tie>) {
+        ground.settle(Tie::is_gone, |Range { at, len }| self.discard(at, len));
     }
 
     /// What the process shows whose segment came over this socket. It is mapped once, whatever the number of pools.
@@ -190,28 +129,28 @@ impl Site {
         };
         let name_of_file = name(file.as_fd())?;
         let own = name(self.segment())? == name_of_file;
-        let mut ground = self.ground();
+        let mut neighbours = self.neighbours();
         // The kernel keeps the number of a file for it as long as it is mapped.
-        if let Some(known) = ground.neighbours.get(&name_of_file).and_then(Weak::upgrade) {
+        if let Some(known) = neighbours.get(&name_of_file).and_then(Weak::upgrade) {
             return Ok(known);
         }
         let board = if own { self.board.clone() } else { Board::join(Map::join(file)?)? };
         let readable = |id| Process::readable(id, board.sample());
         let foreign = socket.process_id().and_then(readable);
         let neighbour = Arc::new(Neighbour { process: socket.process(), foreign, board });
-        ground.neighbours.retain(|_, neighbour| neighbour.strong_count() > 0);
-        ground.neighbours.insert(name_of_file, Arc::downgrade(&neighbour));
+        neighbours.retain(|_, neighbour| neighbour.strong_count() > 0);
+        neighbours.insert(name_of_file, Arc::downgrade(&neighbour));
         Ok(neighbour)
     }
 
     #[cfg(test)]
     pub(crate) fn estates(&self) -> usize {
-        self.ground().estates.len()
+        self.ground().estates()
     }
 
     fn usage(&self) -> Usage {
-        let ground = self.ground();
-        let neighbours = || ground.neighbours.values().filter_map(Weak::upgrade);
+        let known = self.neighbours();
+        let neighbours = || known.values().filter_map(Weak::upgrade);
         let others = || neighbours().filter(|n| !n.board.is_of(&self.board));
         Usage {
             segment: fstat(self.segment())
@@ -220,6 +159,22 @@ impl Site {
             neighbours: others().count(),
             neighbours_reserved: others().map(|neighbour| neighbour.board.map().len()).sum(),
         }
+    }
+}
+
+impl Owner for Site {
+    /// What was free is zero.
+    fn take(&self, len: u64) -> Option<Range> {
+        let mut ground = self.ground();
+        self.settle(&mut ground);
+        ground.take(len)
+    }
+
+    fn take_lines(&self, what: &str) -> Result<(Line, Range)> {
+        let mut ground = self.ground();
+        self.settle(&mut ground);
+        let full = || Error::Exhausted { transport: NAME, what: what.to_owned() };
+        ground.take_lines().ok_or_else(full)
     }
 }
 

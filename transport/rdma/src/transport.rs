@@ -360,8 +360,11 @@ impl Transport for Rdma {
             gather: gather as usize,
             flows: self.flows,
             user_memory: true,
+            any_source: true,
             unattended: true,
             coherent: false,
+            in_place: false,
+            whole_lines: false,
         }
     }
 

@@ -343,8 +343,11 @@ impl Transport for Tcp {
             gather: GATHER,
             flows: self.options.flows,
             user_memory: true,
+            any_source: true,
             unattended: false,
             coherent: false,
+            in_place: false,
+            whole_lines: false,
         }
     }
 

@@ -126,10 +126,24 @@ impl Noise {
     /// # Errors
     /// [`NoiseError`]: nothing more will come of this connection.
     pub(crate) fn receive(&mut self, bytes: &[u8]) -> Result<(), NoiseError> {
-        self.input.extend_from_slice(bytes);
+        if self.input.is_empty() {
+            let taken = self.frames(bytes)?;
+            self.input.extend_from_slice(&bytes[taken..]);
+            return Ok(());
+        }
         let mut input = std::mem::take(&mut self.input);
+        input.extend_from_slice(bytes);
+        let taken = self.frames(&input)?;
+        input.drain(..taken);
+        // A connection is idle nearly all its life: it keeps no memory then.
+        self.input = if input.is_empty() { Vec::new() } else { input };
+        Ok(())
+    }
+
+    /// Takes the complete frames at the front, and says how many bytes they are.
+    fn frames(&mut self, bytes: &[u8]) -> Result<usize, NoiseError> {
         let mut at = 0;
-        while let Some((length, rest)) = input[at..].split_first_chunk::<2>() {
+        while let Some((length, rest)) = bytes[at..].split_first_chunk::<2>() {
             let length = usize::from(u16::from_le_bytes(*length));
             if !self.is_open() && length > HANDSHAKE {
                 return Err(NoiseError::TooLong);
@@ -138,9 +152,7 @@ impl Noise {
             self.message(message)?;
             at += 2 + length;
         }
-        input.drain(..at);
-        self.input = input;
-        Ok(())
+        Ok(at)
     }
 
     /// One Noise message came.
@@ -160,10 +172,12 @@ impl Noise {
                 self.open(index);
             }
             State::Open { noise, .. } => {
-                let mut plain = vec![0; message.len()];
-                let len =
-                    noise.read_message(message, &mut plain).map_err(|_| NoiseError::Broken)?;
-                self.piece(&plain[..len])?;
+                // Decrypted where it stays.
+                let start = self.partial.len();
+                self.partial.resize(start + message.len(), 0);
+                let read = noise.read_message(message, &mut self.partial[start..]);
+                self.partial.truncate(start + read.map_err(|_| NoiseError::Broken)?);
+                self.piece(start)?;
             }
         }
         Ok(())
@@ -182,12 +196,15 @@ impl Noise {
         }
     }
 
-    fn piece(&mut self, plain: &[u8]) -> Result<(), NoiseError> {
-        let (&mark, piece) = plain.split_first().ok_or(NoiseError::Broken)?;
-        if self.partial.len() + piece.len() > self.limit {
+    /// A piece of a message, and before it the byte that says whether it is the last, are at the end of what has come.
+    fn piece(&mut self, start: usize) -> Result<(), NoiseError> {
+        if self.partial.len() <= start {
+            return Err(NoiseError::Broken);
+        }
+        let mark = self.partial.remove(start);
+        if self.partial.len() > self.limit {
             return Err(NoiseError::TooLong);
         }
-        self.partial.extend_from_slice(piece);
         match mark {
             MORE => {}
             LAST => self.received.push_back(std::mem::take(&mut self.partial)),
@@ -207,21 +224,22 @@ impl Noise {
             self.early.push(message.to_vec());
             return;
         };
+        let pieces = message.len().div_ceil(PIECE).max(1);
+        self.output.reserve(message.len() + pieces * (2 + 1 + TAG));
         let mut rest = message;
         let mut plain = Vec::with_capacity(PIECE.min(message.len()) + 1);
-        let mut cipher = vec![0; PIECE.min(message.len()) + 1 + TAG];
         loop {
             let (piece, after) = rest.split_at(rest.len().min(PIECE));
             rest = after;
             plain.clear();
             plain.push(if rest.is_empty() { LAST } else { MORE });
             plain.extend_from_slice(piece);
-            let len = noise
-                .write_message(&plain, &mut cipher)
-                .expect("pieces fit, and 2^64 messages are never sent");
-            let length = u16::try_from(len).expect("pieces are cut to fit");
+            let length = u16::try_from(plain.len() + TAG).expect("pieces are cut to fit");
             self.output.extend_from_slice(&length.to_le_bytes());
-            self.output.extend_from_slice(&cipher[..len]);
+            let start = self.output.len();
+            self.output.resize(start + plain.len() + TAG, 0);
+            let written = noise.write_message(&plain, &mut self.output[start..]);
+            written.expect("pieces fit, and 2^64 messages are never sent");
             if rest.is_empty() {
                 return;
             }
@@ -243,7 +261,7 @@ impl Noise {
     pub(crate) fn wrote(&mut self, bytes: usize) {
         self.written += bytes;
         if self.written == self.output.len() {
-            self.output.clear();
+            self.output = Vec::new();
             self.written = 0;
         }
     }

@@ -9,7 +9,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::shape;
-use super::wire::{self, CheckIn, Failure, Foreign, Member, Packed, Verdict};
+use super::table::Table;
+use super::wire::{self, CheckIn, Failure, Foreign, Member, Verdict};
 use crate::error::{Error, ErrorKind};
 
 /// Refused connections that are remembered for messages. More say nothing more.
@@ -41,6 +42,8 @@ enum Over {
 #[derive(Debug, Default)]
 pub(crate) struct Root {
     guests: BTreeMap<u32, Guest>,
+    /// What all guests agree on. The guests' own are empty: ten thousand copies would say the same.
+    agreed: BTreeMap<String, String>,
     /// By the rank that the other side said it was.
     refusals: BTreeSet<(u32, String)>,
     deadline: Option<Instant>,
@@ -62,7 +65,7 @@ impl Root {
         message: &[u8],
         now: Instant,
     ) {
-        let check_in = match CheckIn::decode(message) {
+        let mut check_in = match CheckIn::decode(message) {
             Ok(check_in) => check_in,
             Err(foreign) => {
                 let failure = unlike(from, &foreign);
@@ -95,7 +98,8 @@ impl Root {
                 self.refuse(rank, connection, failure, now);
             }
             None => {
-                self.guests.insert(check_in.member.rank, Guest { connection, from, check_in });
+                self.agreed = std::mem::take(&mut check_in.agreed);
+                self.guests.insert(rank, Guest { connection, from, check_in });
                 self.complete();
             }
         }
@@ -124,16 +128,17 @@ impl Root {
                 old.size, new.size
             ));
         }
-        let keys: BTreeSet<&String> = old.agreed.keys().chain(new.agreed.keys()).collect();
-        let value = |check_in: &'_ CheckIn, key| {
-            check_in.agreed.get(key).cloned().unwrap_or_else(|| "not set".to_owned())
+        let keys: BTreeSet<&String> = self.agreed.keys().chain(new.agreed.keys()).collect();
+        let value = |agreed: &BTreeMap<String, String>, key| {
+            agreed.get(key).cloned().unwrap_or_else(|| "not set".to_owned())
         };
-        let different = |key: &&String| old.agreed.get(*key) != new.agreed.get(*key);
+        let different = |key: &&String| self.agreed.get(*key) != new.agreed.get(*key);
         let differences: Vec<String> = keys
             .into_iter()
             .filter(different)
             .map(|key| {
-                format!("{key} is {} on {us} and {} on {them}", value(old, key), value(new, key))
+                let (ours, theirs) = (value(&self.agreed, key), value(&new.agreed, key));
+                format!("{key} is {ours} on {us} and {theirs} on {them}")
             })
             .collect();
         if differences.is_empty() {
@@ -220,10 +225,7 @@ impl Root {
         if self.guests.len() != size as usize {
             return;
         }
-        let pack = |guest: &Guest| {
-            Packed::one(guest.check_in.member.rank, &wire::encode(&guest.check_in.member))
-        };
-        let table = Packed::join(&self.guests.values().map(pack).collect::<Vec<_>>());
+        let table = Table::pack(self.guests.values().map(|guest| &guest.check_in.member));
         for (&rank, guest) in &self.guests {
             let verdict = match shape::parent(rank) {
                 None => Verdict::Top { table: table.clone() },
@@ -339,8 +341,8 @@ mod tests {
         }
         let answers = answers(&mut root);
         let Verdict::Top { table } = &answers[&0] else { panic!("{:?}", answers[&0]) };
-        let members = table.complete(10).unwrap();
-        assert_eq!(wire::decode::<Member>(members[7]).unwrap(), member(7));
+        let table = Table::new(table.clone());
+        assert_eq!(table.members(10).unwrap()[7], member(7));
         for rank in 1..10 {
             let Verdict::Under { parent } = &answers[&rank] else { panic!("{rank}") };
             assert_eq!(Some(parent.rank), shape::parent(u32::try_from(rank).unwrap()));

@@ -7,7 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::shape;
-use super::wire::{self, BadMessage, Failure, Member, Message, Packed};
+use super::table::{Digest, Table};
+use super::wire::{BadMessage, Failure, Message, Packed};
 use crate::error::{Error, ErrorKind};
 
 /// Gathers that a rank may be ahead of the oldest incomplete one. A rank that waits for each result is one ahead.
@@ -17,7 +18,7 @@ const AHEAD: u64 = 2;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum News {
     /// The table of members has come.
-    Table(Packed),
+    Table(Table),
     /// What all ranks gave to a gather.
     Gathered {
         /// Its number.
@@ -54,7 +55,11 @@ pub(crate) struct Tree {
     expected: BTreeSet<u32>,
     /// Neighbours that have a link now.
     linked: BTreeSet<u32>,
-    table: Option<Packed>,
+    table: Option<Table>,
+    /// The table that the parent has, while this rank has none.
+    announced: Option<Digest>,
+    /// Whether the parent was asked for it.
+    asked: bool,
     rounds: BTreeMap<u64, Round>,
     /// Gathers to which this rank has given its part.
     given: u64,
@@ -76,6 +81,8 @@ impl Tree {
             expected: shape::children(rank, size).collect(),
             linked: BTreeSet::new(),
             table: None,
+            announced: None,
+            asked: false,
             rounds: BTreeMap::new(),
             given: 0,
             complete: 0,
@@ -95,10 +102,10 @@ impl Tree {
     pub(crate) fn linked(&mut self, neighbour: u32) {
         self.linked.insert(neighbour);
         self.expected.remove(&neighbour);
-        if let Some(table) = self.table.clone()
+        if let Some(table) = &self.table
             && self.children.contains(&neighbour)
         {
-            self.out.push_back((neighbour, Message::Table(table)));
+            self.out.push_back((neighbour, Message::Announced { digest: table.digest() }));
         }
         for &rank in &self.left {
             self.out.push_back((neighbour, Message::Left { rank }));
@@ -108,12 +115,41 @@ impl Tree {
         }
     }
 
-    /// The table of members is here: from the root to rank 0, from the parent to all others.
-    pub(crate) fn table(&mut self, table: Packed) {
+    /// The table of members is here: from the root to rank 0, to all others from the parent or from another rank of the
+    /// process. The first counts.
+    pub(crate) fn table(&mut self, table: Table) {
+        if self.table.is_some() {
+            return;
+        }
         let children = self.children.intersection(&self.linked);
-        self.out.extend(children.map(|&child| (child, Message::Table(table.clone()))));
+        let digest = table.digest();
+        self.out.extend(children.map(|&child| (child, Message::Announced { digest })));
+        self.announced = None;
         self.table = Some(table.clone());
         self.news.push_back(News::Table(table));
+    }
+
+    /// The table, once it is here.
+    pub(crate) fn known_table(&self) -> Option<&Table> {
+        self.table.as_ref()
+    }
+
+    /// The digest of the table that this rank has not got yet, and its parent has.
+    pub(crate) fn announced(&self) -> Option<Digest> {
+        self.announced
+    }
+
+    /// Whether the parent was asked for the table.
+    pub(crate) fn has_asked(&self) -> bool {
+        self.asked
+    }
+
+    /// Asks the parent for the table that it announced.
+    pub(crate) fn ask_for_table(&mut self) {
+        if let (Some(parent), false) = (self.parent, self.asked) {
+            self.asked = true;
+            self.out.push_back((parent, Message::Wanted));
+        }
     }
 
     /// A neighbour says something.
@@ -123,7 +159,19 @@ impl Tree {
     pub(crate) fn received(&mut self, from: u32, message: Message) -> Result<(), BadMessage> {
         let from_parent = self.parent == Some(from);
         match message {
-            Message::Table(table) if from_parent && self.table.is_none() => self.table(table),
+            Message::Announced { digest } if from_parent && self.announced.is_none() => {
+                if self.table.is_none() {
+                    self.announced = Some(digest);
+                }
+            }
+            Message::Wanted if self.children.contains(&from) => {
+                let table = self.table.as_ref().ok_or(BadMessage)?;
+                self.out.push_back((from, Message::Table(table.packed().clone())));
+            }
+            Message::Table(packed) if from_parent && self.asked => {
+                let digest = self.announced.ok_or(BadMessage)?;
+                self.table(Table::announced(digest, packed));
+            }
             Message::Up { round, part } if !from_parent => return self.part(round, from, part),
             Message::Down { round, all } if from_parent => self.down(round, all),
             Message::Raised { by, failure } => self.raise_except(Some(from), by, failure),
@@ -139,7 +187,9 @@ impl Tree {
             return;
         }
         let who = self
-            .member(neighbour)
+            .table
+            .as_ref()
+            .and_then(|table| table.member(neighbour))
             .map_or_else(|| format!("rank {neighbour}"), |member| member.describe());
         let what = format!("{who} died or lost its connection: {why}");
         let failure = Failure { kind: ErrorKind::Remote, what, peer: Some(neighbour) };
@@ -179,12 +229,12 @@ impl Tree {
             && self.linked.iter().all(|neighbour| self.left.contains(neighbour))
     }
 
-    /// This rank gives its part to the next gather. Its number is returned, and comes back in [`News::Gathered`]. All
-    /// ranks must gather equally often.
-    pub(crate) fn gather(&mut self, bytes: &[u8]) -> u64 {
+    /// This rank gives its part to the next gather: its bytes, or nothing at all where all that matters is that everybody
+    /// has come. Its number is returned, and comes back in [`News::Gathered`]. All ranks must gather equally often.
+    pub(crate) fn gather(&mut self, part: Packed) -> u64 {
         let round = self.given;
         self.given += 1;
-        let part = self.part(round, self.rank, Packed::one(self.rank, bytes));
+        let part = self.part(round, self.rank, part);
         part.expect("gathers are counted, and only the caller of a finished one starts the next");
         round
     }
@@ -223,12 +273,6 @@ impl Tree {
     fn flood(&mut self, except: Option<u32>, message: &Message) {
         let others = self.linked.iter().filter(|&&neighbour| Some(neighbour) != except);
         self.out.extend(others.map(|&neighbour| (neighbour, message.clone())));
-    }
-
-    /// Who a rank is, when the table has come.
-    fn member(&self, rank: u32) -> Option<Member> {
-        let mut entries = self.table.as_ref()?.entries().filter_map(Result::ok);
-        entries.find(|&(entry, _)| entry == rank).and_then(|(_, bytes)| wire::decode(bytes).ok())
     }
 
     /// The next message to send, and to which neighbour. One without a link is lost already: drop it.

@@ -7,9 +7,10 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::shape;
+use super::table::Table;
 use super::tree::{News, Tree};
 use super::wire::tests::member;
-use super::wire::{self, Message, Packed};
+use super::wire::{Message, Packed};
 use crate::error::Error;
 
 struct Forest {
@@ -30,12 +31,8 @@ impl Forest {
     }
 
     fn table(&mut self) {
-        let size = self.trees.len();
-        let packs: Vec<Packed> = (0..size)
-            .map(|rank| rank as u32)
-            .map(|rank| Packed::one(rank, &wire::encode(&member(rank))))
-            .collect();
-        self.trees[0].table(Packed::join(&packs));
+        let members: Vec<_> = (0..self.trees.len() as u32).map(member).collect();
+        self.trees[0].table(Table::new(Table::pack(&members)));
     }
 
     /// Delivers until nothing moves.
@@ -50,6 +47,12 @@ impl Forest {
                     if !self.dead.contains(&from) && !self.dead.contains(&to) {
                         self.trees[to as usize].received(from, message).unwrap();
                     }
+                }
+                // Each rank is a process of its own here.
+                let tree = &mut self.trees[rank];
+                if tree.announced().is_some() && !tree.has_asked() {
+                    tree.ask_for_table();
+                    moved = true;
                 }
             }
         }
@@ -75,26 +78,39 @@ impl Forest {
 #[test]
 fn the_table_reaches_everybody_also_late_children() {
     let mut late = Tree::new(0, 3);
-    late.table(Packed::default());
+    let table = Table::new(Packed::one(0, b"some"));
+    late.table(table.clone());
     late.linked(2);
-    assert_eq!(late.take_message(), Some((2, Message::Table(Packed::default()))));
+    let announced = Message::Announced { digest: table.digest() };
+    assert_eq!(late.take_message(), Some((2, announced.clone())));
+    late.received(2, Message::Wanted).unwrap();
+    assert_eq!(late.take_message(), Some((2, Message::Table(table.packed().clone()))));
+
+    // Another rank of the process may have the table: then nobody is asked.
+    let mut child = Tree::new(2, 3);
+    child.received(0, announced).unwrap();
+    assert_eq!(child.announced(), Some(table.digest()));
+    child.table(table.clone());
+    assert_eq!((child.announced(), child.take_message()), (None, None));
+    assert_eq!(child.take_news(), Some(News::Table(table)));
 
     let mut forest = Forest::new(600);
     forest.table();
     forest.settle();
     for rank in 0..600 {
         let News::Table(table) = &forest.news(rank)[0] else { panic!("rank {rank} has no table") };
-        assert_eq!(table.complete(600).unwrap().len(), 600);
+        assert_eq!(table.members(600).unwrap().len(), 600);
     }
 }
 
 #[test]
 fn ten_thousand_ranks_gather_and_learn_of_a_death() {
     let mut forest = Forest::new(10_240);
-    forest.trees[0].table(Packed::one(5, &wire::encode(&member(5))));
+    let members: Vec<_> = (0..6).map(member).collect();
+    forest.trees[0].table(Table::new(Table::pack(&members)));
     forest.settle();
     for rank in 0..10_240_u32 {
-        forest.trees[rank as usize].gather(&rank.to_le_bytes());
+        forest.trees[rank as usize].gather(Packed::one(rank, &rank.to_le_bytes()));
     }
     forest.settle();
     for rank in [0, 1, 77, 10_239] {
@@ -150,6 +166,17 @@ fn nobody_says_what_it_may_not() {
     let mut tree = Tree::new(1, 20);
     let up = |round| Message::Up { round, part: Packed::default() };
     assert!(tree.received(9, Message::Table(Packed::default())).is_err());
+    assert!(tree.received(9, Message::Announced { digest: [0; 32] }).is_err());
+    assert!(
+        tree.received(0, Message::Wanted).is_err() && tree.received(9, Message::Wanted).is_err()
+    );
+    // A table comes once, to whoever asked for it.
+    tree.received(0, Message::Announced { digest: [0; 32] }).unwrap();
+    assert!(tree.received(0, Message::Announced { digest: [0; 32] }).is_err());
+    assert!(tree.received(0, Message::Table(Packed::default())).is_err());
+    tree.ask_for_table();
+    tree.received(0, Message::Table(Packed::default())).unwrap();
+    assert!(tree.received(0, Message::Table(Packed::default())).is_err());
     assert!(tree.received(9, Message::Down { round: 0, all: Packed::default() }).is_err());
     assert!(tree.received(0, up(0)).is_err());
     assert!(tree.received(9, up(2)).is_err());
@@ -171,7 +198,7 @@ proptest! {
             // A rank gives to a gather when it has the result of the one before.
             if given[rank] < rounds && (given[rank] == 0 || forest.news(rank as u32).len() == 1) {
                 let text = format!("{rank} in {}", given[rank]);
-                prop_assert_eq!(forest.trees[rank].gather(text.as_bytes()), given[rank]);
+                prop_assert_eq!(forest.trees[rank].gather(Packed::one(rank as u32, text.as_bytes())), given[rank]);
                 given[rank] += 1;
             }
             forest.settle();

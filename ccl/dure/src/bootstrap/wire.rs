@@ -7,14 +7,16 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use dure_transport::{Card, Fabric};
 use serde::de::{self, DeserializeOwned, Deserializer, Visitor};
 use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind};
+use crate::hardware::Hardware;
 
 /// Version of this protocol. Ranks with different ones do not form a job.
-pub(crate) const PROTOCOL: u32 = 1;
+pub(crate) const PROTOCOL: u32 = 2;
 /// Version of this library.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Longest message of a connection whose other end has not said who it is: a check-in, a link's first, a question.
@@ -69,9 +71,16 @@ pub(crate) struct Member {
     pub(crate) addresses: Vec<IpAddr>,
     /// What the rank wants all others to know: cards of its transports.
     pub(crate) offer: Vec<u8>,
+    /// What it runs on.
+    pub(crate) hardware: Hardware,
 }
 
 impl Member {
+    /// The address that a transport of this name has in what the rank offers.
+    pub(crate) fn offer(&self, transport: &str) -> Option<Card> {
+        Fabric::part(&Card(self.offer.clone().into()), transport)
+    }
+
     /// Where to dial it, seen from `here`: loopback first, and only there, when it is the same host.
     pub(crate) fn reach(&self, here: HostId) -> Vec<SocketAddr> {
         let loopback = (self.host == here).then_some(IpAddr::V4(Ipv4Addr::LOCALHOST));
@@ -81,6 +90,12 @@ impl Member {
             .chain(addresses)
             .map(|address| SocketAddr::new(address, self.port))
             .collect()
+    }
+
+    /// Whether another rank runs on the same host, and says the same of it.
+    pub(crate) fn is_beside(&self, other: &Self) -> bool {
+        (self.host, &self.hostname) == (other.host, &other.hostname)
+            && (&self.addresses, &self.hardware) == (&other.addresses, &other.hardware)
     }
 
     /// For messages: `rank 3 (host node1, pid 77)`.
@@ -179,7 +194,7 @@ impl From<Failure> for Error {
 pub(crate) enum Verdict {
     /// The job is complete; this rank is the top of the tree, and tells the others who is there.
     Top {
-        /// A [`Member`] for each rank.
+        /// The members, in the form of [`Table`](super::table::Table::pack).
         table: Packed,
     },
     /// The job is complete; the parent knows the rest.
@@ -203,7 +218,14 @@ pub(crate) enum Message {
         /// The parent.
         to: u32,
     },
-    /// A [`Member`] for each rank; from parent to child.
+    /// The parent has the table of members, and this is its digest.
+    Announced {
+        /// See [`Table::digest`](super::table::Table::digest).
+        digest: [u8; 32],
+    },
+    /// The child has no table of that digest.
+    Wanted,
+    /// The members, in the form of [`Table`](super::table::Table::pack); from parent to child.
     Table(Packed),
     /// What the ranks below gave to a gather; from child to parent.
     Up {
@@ -343,6 +365,7 @@ pub(crate) mod tests {
             port: 4000,
             addresses: vec!["10.0.0.1".parse().unwrap(), "127.0.0.1".parse().unwrap()],
             offer: vec![9; 3],
+            hardware: Hardware { processors: vec![3], cores: 2, megabits: 1000 },
         }
     }
 

@@ -4,6 +4,7 @@ use std::fmt::{self, Display};
 use std::marker::PhantomData;
 use std::path::PathBuf;
 
+pub use dure_pool::cxl::Coherence;
 pub use dure_tcp::Driver as TcpDriver;
 
 /// A way to write a value. The error of `parse` says what is wrong, without the text itself.
@@ -54,6 +55,24 @@ impl Kind for Path {
 
     fn allowed() -> String {
         "a path".to_owned()
+    }
+}
+
+pub(super) struct Paths;
+
+impl Kind for Paths {
+    type Value = Vec<PathBuf>;
+
+    fn parse(text: &str) -> Result<Self::Value, String> {
+        let paths: Vec<_> = text.split(',').map(str::trim).collect();
+        if paths.iter().any(|path| path.is_empty()) {
+            return Err("an empty path in the list".to_owned());
+        }
+        Ok(paths.into_iter().map(PathBuf::from).collect())
+    }
+
+    fn allowed() -> String {
+        "paths, separated by commas".to_owned()
     }
 }
 
@@ -220,6 +239,22 @@ impl Kind for Progress {
     }
 }
 
+impl Kind for Coherence {
+    type Value = Self;
+
+    fn parse(text: &str) -> Result<Self, String> {
+        match text.to_ascii_lowercase().as_str() {
+            "software" => Ok(Self::Software),
+            "hardware" => Ok(Self::Hardware),
+            _ => Err("unknown".to_owned()),
+        }
+    }
+
+    fn allowed() -> String {
+        "software, hardware".to_owned()
+    }
+}
+
 impl Kind for TcpDriver {
     type Value = Self;
 
@@ -234,6 +269,42 @@ impl Kind for TcpDriver {
 
     fn allowed() -> String {
         "auto, poll, io_uring".to_owned()
+    }
+}
+
+/// Whether measured times of calls move the choice of algorithms.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tune {
+    /// Calls of one size are served by one algorithm from the first on: the same program gives the same bits each time.
+    #[default]
+    Off,
+    /// The first calls of each size try the candidates that are predicted to be nearly the fastest; the fastest by the
+    /// ranks' clocks serves the rest. Not in deterministic mode.
+    Online,
+}
+
+impl Kind for Tune {
+    type Value = Self;
+
+    fn parse(text: &str) -> Result<Self, String> {
+        match text.to_ascii_lowercase().as_str() {
+            "off" => Ok(Self::Off),
+            "online" => Ok(Self::Online),
+            _ => Err("unknown".to_owned()),
+        }
+    }
+
+    fn allowed() -> String {
+        "off, online".to_owned()
+    }
+}
+
+impl Display for Tune {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Off => "off",
+            Self::Online => "online",
+        })
     }
 }
 
@@ -314,7 +385,7 @@ pub struct Transports(Names);
 
 impl Transports {
     /// Every name there is.
-    pub const KNOWN: [&str; 3] = ["pool", "rdma", "tcp"];
+    pub const KNOWN: [&str; 4] = ["pool", "cxl", "rdma", "tcp"];
 
     /// Whether a transport may be used.
     pub fn allows(&self, name: &str) -> bool {
@@ -458,11 +529,13 @@ mod tests {
         let allowed = |text: &str| {
             Transports::KNOWN.map(|name| Transports::parse(text).unwrap().allows(name))
         };
-        assert_eq!(allowed("tcp"), [false, false, true]);
-        assert_eq!(allowed("^tcp"), [true, true, false]);
-        assert_eq!(allowed("TCP, pool"), [true, false, true]);
+        assert_eq!(allowed("tcp"), [false, false, false, true]);
+        assert_eq!(allowed("^tcp"), [true, true, true, false]);
+        assert_eq!(allowed("TCP, pool"), [true, false, false, true]);
         assert!(Transports::default().allows("tcp"));
-        assert!(Transports::parse("^tcp,pool,rdma").unwrap_err().contains("no transport is left"));
+        assert!(
+            Transports::parse("^tcp,pool,rdma,cxl").unwrap_err().contains("no transport is left")
+        );
         assert!(Transports::parse("rdna").is_err() && Transports::parse("tcp,").is_err());
     }
 

@@ -1,5 +1,6 @@
 //! Getting into a job: from a unique id to a place in the tree.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,9 +14,11 @@ use super::thread::{Command, Entry, Here, Place, Thread};
 use super::{Control, Joined};
 use crate::addresses::Purpose;
 use crate::bootstrap::noise::Noise;
-use crate::bootstrap::wire::{self, CheckIn, Member, Message, Packed, Verdict};
+use crate::bootstrap::wire::{self, CheckIn, Member, Message, Verdict};
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::hardware::Hardware;
+use crate::net::RDMA;
 use crate::unique_id::{MAX_ADDRESSES, Origin, UniqueId};
 
 /// A root that is not there yet, or not for this job, is tried again after this long, doubled each time.
@@ -110,6 +113,7 @@ impl Joining<'_> {
             port: self.here.port.number(),
             addresses: self.here.addresses.clone(),
             offer,
+            hardware: Hardware::find(config.transport.allows(RDMA)),
         };
         let place = match self.check_in(config, member)? {
             Verdict::Top { table } => Place::Top(table),
@@ -122,31 +126,24 @@ impl Joining<'_> {
         self.thread.carry_out(Command::Take { shared, place })?;
         let late = || "the table of ranks did not come down the tree in time".to_owned();
         let table = self.shared.wait(self.deadline, |state| state.table.take(), late)?;
+        let damaged = |source| Error::internal("the table of ranks is damaged").because(source);
         let control = Arc::new(Control {
             shared: Arc::clone(&self.shared),
             thread: Arc::clone(&self.thread),
-            members: self.members(&table)?,
+            members: table.members(self.size).map_err(damaged)?,
             name: self.id.name(),
             key: self.key,
             host: self.here.host,
         });
         // Nobody returns before everybody is connected.
-        let everybody = control.all_gather(Vec::new(), self.deadline);
+        let everybody = control.meet(self.deadline);
         everybody.inspect_err(|error| control.raise(error.clone()))?;
         Ok(Joined { members: Arc::clone(&control.members), control })
     }
 
-    fn members(&self, table: &Packed) -> Result<Arc<[Member]>> {
-        let wrong = |source| Error::internal("the table of ranks is damaged").because(source);
-        let entries = table.complete(self.size).map_err(wrong)?;
-        entries.into_iter().map(|entry| wire::decode(entry).map_err(wrong)).collect()
-    }
-
     /// Reports to the root, again and again while it is not there, and waits for its verdict.
     fn check_in(&self, config: &Config, member: Member) -> Result<Verdict> {
-        let mut agreed = config.agreed();
-        agreed.insert("the library's version".to_owned(), wire::VERSION.to_owned());
-        let mut check_in = CheckIn { member, size: self.size, agreed, patience: 0 };
+        let mut check_in = CheckIn { member, size: self.size, agreed: agreed(config), patience: 0 };
         let mut turned_away: Option<Instant> = None;
         let mut pause = FIRST_PAUSE;
         loop {
@@ -183,8 +180,7 @@ impl Joining<'_> {
     }
 
     fn report(&self, check_in: &CheckIn) -> std::result::Result<Verdict, Attempt> {
-        let mut noise = Noise::caller(&self.key, purpose(Kind::CheckIn), wire::LONG);
-        noise.send(&check_in.encode());
+        let noise = calling_root(&self.key, check_in);
         let preamble = Preamble { id: CHECK_IN, kind: Kind::CheckIn, rank: self.rank };
         let mut link =
             Link::dial(self.id.addresses(), preamble, noise, self.deadline).map_err(|source| {
@@ -209,8 +205,7 @@ impl Joining<'_> {
 
     /// Connects to the parent in the tree. It is there: it has checked in.
     fn link_to(&self, parent: &Member) -> Result<Link> {
-        let mut noise = Noise::caller(&self.key, purpose(Kind::Tree), wire::LONG);
-        noise.send(&wire::encode(&Message::Link { from: self.rank, to: parent.rank }));
+        let noise = calling_parent(&self.key, self.rank, parent.rank);
         let preamble = Preamble { id: self.id.name(), kind: Kind::Tree, rank: self.rank };
         let who = parent.describe();
         let about = |error: Error| error.about(parent.rank);
@@ -229,6 +224,27 @@ impl Joining<'_> {
             self.id.addresses().iter().map(SocketAddr::to_string).collect();
         addresses.join(" or ")
     }
+}
+
+/// The caller's end of a connection to the root, which answers with a [`Verdict`].
+pub(crate) fn calling_root(key: &[u8; 32], check_in: &CheckIn) -> Noise {
+    let mut noise = Noise::caller(key, purpose(Kind::CheckIn), wire::LONG);
+    noise.send(&check_in.encode());
+    noise
+}
+
+/// The caller's end of a link to the parent, which takes it by finishing the handshake.
+pub(crate) fn calling_parent(key: &[u8; 32], rank: u32, parent: u32) -> Noise {
+    let mut noise = Noise::caller(key, purpose(Kind::Tree), wire::LONG);
+    noise.send(&wire::encode(&Message::Link { from: rank, to: parent }));
+    noise
+}
+
+/// What must be the same on all ranks.
+pub(crate) fn agreed(config: &Config) -> BTreeMap<String, String> {
+    let mut agreed = config.agreed();
+    agreed.insert("the library's version".to_owned(), wire::VERSION.to_owned());
+    agreed
 }
 
 /// Why a check-in did not lead to a verdict.

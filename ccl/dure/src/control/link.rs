@@ -47,7 +47,7 @@ impl Broken {
 /// One end of an authenticated connection.
 #[derive(Debug)]
 pub(crate) struct Link {
-    stream: TcpStream,
+    pub(crate) stream: TcpStream,
     pub(crate) noise: Noise,
 }
 
@@ -68,49 +68,25 @@ impl Link {
         Ok(Self::new(stream, noise))
     }
 
-    /// Makes the kernel notice when the other host vanishes.
-    pub(crate) fn keep_alive(&self) -> io::Result<()> {
-        let socket = SockRef::from(&self.stream);
-        socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
-        socket.set_tcp_keepalive(
-            &TcpKeepalive::new().with_time(IDLE).with_interval(BETWEEN).with_retries(PROBES),
-        )
-    }
-
     /// Reads what is there. Messages that came before the end are delivered even when this is an error.
-    pub(crate) fn read(&mut self) -> Result<(), Broken> {
-        let mut buffer = [0; 16 << 10];
-        let mut total = 0;
-        while total < TURN {
-            match self.stream.read(&mut buffer) {
-                Ok(0) => return Err(Broken::End),
-                Ok(got) => {
-                    self.noise.receive(&buffer[..got])?;
-                    total += got;
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
+    fn read(&mut self) -> Result<(), Broken> {
+        let noise = &mut self.noise;
+        read(&mut self.stream, |bytes| Ok(noise.receive(bytes).map(|()| true)?))
     }
 
     /// Writes what can be written.
-    pub(crate) fn write(&mut self) -> Result<(), Broken> {
+    fn write(&mut self) -> Result<(), Broken> {
         while self.wants_write() {
-            match self.stream.write(self.noise.output()) {
-                Ok(written) => self.noise.wrote(written),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.into()),
+            match write(&mut self.stream, self.noise.output())? {
+                0 => return Ok(()),
+                written => self.noise.wrote(written),
             }
         }
         Ok(())
     }
 
     /// Whether there is something to write.
-    pub(crate) fn wants_write(&self) -> bool {
+    fn wants_write(&self) -> bool {
         !self.noise.output().is_empty()
     }
 
@@ -156,6 +132,51 @@ impl Link {
 impl AsFd for Link {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()
+    }
+}
+
+/// Makes the kernel notice when the other host vanishes.
+pub(crate) fn keep_alive(stream: &TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
+    socket.set_tcp_keepalive(
+        &TcpKeepalive::new().with_time(IDLE).with_interval(BETWEEN).with_retries(PROBES),
+    )
+}
+
+/// Reads what is there, a turn's worth at most, for as long as `take` wants more.
+pub(crate) fn read(
+    stream: &mut TcpStream,
+    mut take: impl FnMut(&[u8]) -> Result<bool, Broken>,
+) -> Result<(), Broken> {
+    let mut buffer = [0; 16 << 10];
+    let mut total = 0;
+    while total < TURN {
+        match stream.read(&mut buffer) {
+            Ok(0) => return Err(Broken::End),
+            Ok(got) => {
+                if !take(&buffer[..got])? {
+                    return Ok(());
+                }
+                total += got;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Writes once. Zero when there is no room.
+pub(crate) fn write(stream: &mut TcpStream, bytes: &[u8]) -> Result<usize, Broken> {
+    loop {
+        match stream.write(bytes) {
+            Ok(written) => return Ok(written),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 

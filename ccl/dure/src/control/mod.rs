@@ -13,6 +13,7 @@
 
 #![allow(clippy::disallowed_types, reason = "control plane, not on the data path")]
 
+mod desk;
 mod join;
 mod link;
 mod node;
@@ -28,12 +29,18 @@ use std::time::{Duration, Instant};
 
 use dure_tcp::{Kind, Preamble};
 
-pub(crate) use self::join::{join, new_unique_id, serve_root};
+pub(crate) use self::desk::{Caller, Desk};
+pub(crate) use self::join::{
+    agreed, calling_parent, calling_root, join, new_unique_id, serve_root,
+};
+pub(crate) use self::link::Broken;
 use self::link::{Link, purpose};
+pub(crate) use self::node::Token;
+pub(crate) use self::service::CHECK_IN;
 pub(crate) use self::shared::Shared;
 use self::shared::State;
-pub(crate) use self::thread::Here;
-use self::thread::{Command, Name, Thread};
+use self::thread::{Command, Thread};
+pub(crate) use self::thread::{Entry, Here, Name};
 use crate::bootstrap::noise::Noise;
 use crate::bootstrap::wire::{self, BadMessage, HostId, Member, Packed, Question};
 use crate::error::{Error, Result};
@@ -98,13 +105,29 @@ impl Control {
     ///
     /// # Errors
     /// The fatal error when there is one; `Timeout` when some rank did not call in time.
-    pub(crate) fn all_gather(&self, bytes: Vec<u8>, deadline: Instant) -> Result<Vec<Vec<u8>>> {
+    pub(crate) fn all_gather(&self, bytes: &[u8], deadline: Instant) -> Result<Vec<Vec<u8>>> {
+        let all = self.round(Packed::one(self.shared.rank, bytes), deadline)?;
+        let size = u32::try_from(self.members.len()).expect("ranks are numbered with 32 bits");
+        let parts = all.complete(size).map_err(|source| self.internal(source))?;
+        Ok(parts.into_iter().map(<[u8]>::to_vec).collect())
+    }
+
+    /// Waits until all ranks have come. It counts as a gather, to which nobody gives anything.
+    ///
+    /// # Errors
+    /// As [`Control::all_gather`].
+    pub(crate) fn meet(&self, deadline: Instant) -> Result<()> {
+        self.round(Packed::default(), deadline).map(drop)
+    }
+
+    /// Gives a part to the next gather, and gets all.
+    fn round(&self, part: Packed, deadline: Instant) -> Result<Packed> {
         let round = {
             // Numbered and ordered under one lock: the control thread numbers them as they come.
             let mut state = self.shared.state();
             state.given += 1;
             let shared = Arc::clone(&self.shared);
-            self.thread.order(Command::Gather { shared, bytes });
+            self.thread.order(Command::Gather { shared, part });
             state.given - 1
         };
         let late = || "not all ranks came to a gather of the control plane in time".to_owned();
@@ -114,13 +137,10 @@ impl Control {
             let gone = |state: &State| state.left.iter().copied().find(|rank| *rank != me);
             state.gathered.remove(&round).map(Ok).or_else(|| gone(state).map(Err))
         };
-        let all: Packed = self.shared.wait(deadline, come, late)?.map_err(|rank| {
+        self.shared.wait(deadline, come, late)?.map_err(|rank| {
             let text = format!("rank {rank} has left, and all ranks must come to this");
             Error::invalid_usage(text).on(me).about(rank)
-        })?;
-        let size = u32::try_from(self.members.len()).expect("ranks are numbered with 32 bits");
-        let parts = all.complete(size).map_err(|source| self.internal(source))?;
-        Ok(parts.into_iter().map(<[u8]>::to_vec).collect())
+        })
     }
 
     fn internal(&self, source: BadMessage) -> Error {

@@ -7,12 +7,13 @@ use dure_tcp::{Inbox, Kind, Port};
 
 use super::shared::Shared;
 use super::thread::{Entry, Name};
+use crate::bootstrap::table::Table;
 use crate::bootstrap::tree::{News, Tree};
 use crate::bootstrap::wire::Failure;
 use crate::error::{Error, Result};
 
 /// Number of a connection in this thread.
-pub(super) type Token = u64;
+pub(crate) type Token = u64;
 
 /// One rank of one communicator.
 pub(super) struct Node {
@@ -29,11 +30,15 @@ impl Node {
         Self { name, tree: Tree::new(shared.rank, size), shared, links: BTreeMap::new() }
     }
 
-    /// Hands news to the rank.
-    pub(super) fn tell(&mut self) {
+    /// Hands news to the rank. The table is returned when it is among them.
+    pub(super) fn tell(&mut self) -> Option<Table> {
+        let mut came = None;
         while let Some(news) = self.tree.take_news() {
             match news {
-                News::Table(table) => self.shared.change(|state| state.table = Some(table)),
+                News::Table(table) => {
+                    came = Some(table.clone());
+                    self.shared.change(|state| state.table = Some(table));
+                }
                 News::Gathered { round, all } => self.shared.change(|state| {
                     state.gathered.insert(round, all);
                 }),
@@ -43,6 +48,7 @@ impl Node {
                 News::Raised { by, failure } => self.shared.break_with(self.error(by, failure)),
             }
         }
+        came
     }
 
     fn error(&self, by: u32, failure: Failure) -> Error {
@@ -53,7 +59,6 @@ impl Node {
 
 /// Where connections to the ranks of one job arrive.
 pub(super) struct Door {
-    pub(super) key: [u8; 32],
     pub(super) tree: Inbox,
     pub(super) query: Inbox,
 }
@@ -64,6 +69,6 @@ impl Door {
             port.register(entry.name, kind)
                 .map_err(|source| Error::system("eventfd").because(source))
         };
-        Ok(Self { key: entry.key, tree: register(Kind::Tree)?, query: register(Kind::Query)? })
+        Ok(Self { tree: register(Kind::Tree)?, query: register(Kind::Query)? })
     }
 }

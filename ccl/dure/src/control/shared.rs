@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use crate::bootstrap::table::Table;
 use crate::bootstrap::wire::{Failure, Packed};
 use crate::error::{Error, Result};
 use crate::fault::Fault;
@@ -23,7 +24,7 @@ pub(crate) struct Shared {
 #[derive(Debug, Default)]
 pub(crate) struct State {
     /// The members, once known.
-    pub(crate) table: Option<Packed>,
+    pub(crate) table: Option<Table>,
     /// Gathers that this rank has given to.
     pub(crate) given: u64,
     /// Results that nobody has fetched.

@@ -72,7 +72,7 @@ fn jobs_of_many_sizes_form_and_gather() {
             for round in 0..3_u32 {
                 let all = joined
                     .control
-                    .all_gather(vec![rank as u8; round as usize], Instant::now() + LONG)
+                    .all_gather(&vec![rank as u8; round as usize], Instant::now() + LONG)
                     .unwrap();
                 let expected: Vec<Vec<u8>> =
                     (0..size).map(|peer| vec![peer as u8; round as usize]).collect();
@@ -90,7 +90,7 @@ fn gathers_carry_more_than_one_frame() {
     let all = on_ranks(&[0, 1, 2], |rank| {
         jobs[rank as usize]
             .control
-            .all_gather(vec![rank as u8; 300_000], Instant::now() + LONG)
+            .all_gather(&vec![rank as u8; 300_000], Instant::now() + LONG)
             .unwrap()
     });
     assert!(all.iter().all(|parts| parts[2] == vec![2; 300_000]));
@@ -202,7 +202,7 @@ fn garbage_and_replays_on_the_port_disturb_nobody() {
     let preamble = |kind, name| Preamble { id: name, kind, rank: 0 }.encode();
     let mut streams = Vec::new();
     for (kind, name) in
-        [(Kind::CheckIn, service::CHECK_IN), (Kind::Tree, id.name()), (Kind::Query, id.name())]
+        [(Kind::CheckIn, CHECK_IN), (Kind::Tree, id.name()), (Kind::Query, id.name())]
     {
         let mut stream = TcpStream::connect(address).unwrap();
         stream.write_all(&preamble(kind, name)).unwrap();
@@ -235,7 +235,7 @@ fn garbage_and_replays_on_the_port_disturb_nobody() {
     assert!(rest.is_empty());
 
     on_ranks(&[0, 1], |rank| {
-        jobs[rank as usize].control.all_gather(vec![1], Instant::now() + LONG).unwrap()
+        jobs[rank as usize].control.all_gather(&[1], Instant::now() + LONG).unwrap()
     });
     drop(streams);
     jobs.iter().for_each(|joined| joined.control.shared.fault.check().unwrap());
@@ -268,7 +268,7 @@ fn abort_wakes_everybody() {
         if rank == 9 {
             control.abort();
         } else {
-            let error = control.all_gather(Vec::new(), Instant::now() + LONG).unwrap_err();
+            let error = control.all_gather(&[], Instant::now() + LONG).unwrap_err();
             assert_eq!((error.kind, error.peer), (ErrorKind::Aborted, Some(9)));
             assert_eq!(error.what, "rank 9 aborted the communicator (told by rank 9)");
         }

@@ -41,7 +41,7 @@ pub(crate) enum Command {
     /// It has its place.
     Take { shared: Arc<Shared>, place: Place },
     /// Give to a gather.
-    Gather { shared: Arc<Shared>, bytes: Vec<u8> },
+    Gather { shared: Arc<Shared>, part: Packed },
     /// Tell all ranks that the communicator is broken.
     Raise { shared: Arc<Shared>, error: Error },
     /// Say goodbye.

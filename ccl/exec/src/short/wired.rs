@@ -7,7 +7,7 @@ use dure_transport::{Peer, Put};
 use super::{LANE, Outcome, Piece, ShortRun};
 use crate::Error;
 use crate::machine::Machine;
-use crate::slot::{Header, Kind, PAYLOAD};
+use crate::slot::{Header, Kind, LINE, PAYLOAD};
 
 impl ShortRun {
     /// Sends to a peer that is up, in one put. (Out of line, as is what follows, so that calls between coherent peers have
@@ -32,37 +32,43 @@ impl ShortRun {
         src: Piece,
         head: &mut Vec<u8>,
     ) -> Result<Outcome, Error> {
-        let len = Header::BYTES + src.len;
         let Some(link) = machine.links[to as usize].as_deref_mut().filter(|link| link.is_up())
         else {
             return Ok(Outcome::General);
         };
+        // A header that is a line by itself is not in one put with the payload.
+        let lined = link.is_lined();
+        let front = if lined { 0 } else { Header::BYTES };
+        let len = front + src.len;
         let fits = len <= machine.net.caps(Peer(to)).head;
         let target = if fits { link.slot(&mut *machine.net, LANE) } else { None };
         let Some(target) = target.filter(|target| target.window.is_none()) else {
             return Ok(Outcome::General);
         };
         let bytes = u32::try_from(src.len).expect("a short message is short");
-        let (header, flow) = (link.header(LANE, self.digest, bytes, Kind::Slot), link.flow(LANE));
-        let signal = link.data_signal(LANE);
+        let kind = if lined && src.len <= LINE { Kind::Line } else { Kind::Slot };
+        let header = link.header(LANE, self.digest, bytes, kind);
+        let (flow, signal) = (link.flow(LANE), link.data_signal(LANE));
         head.resize(len, 0);
-        head[..Header::BYTES].copy_from_slice(&header.encode());
-        let room = Memory::host(head.as_mut_ptr(), len).part(Header::BYTES, src.len);
+        let room = Memory::host(head.as_mut_ptr(), len).part(front, src.len);
         self.submit(machine, &Work::copy(self.piece(machine, src), room))?;
-        let put = Put {
-            to: Peer(to),
-            flow,
-            head,
-            body: &[],
-            into: Some(target.into),
-            at: target.at - Header::BYTES as u64,
-            signal,
-            token: machine.next_token(),
-        };
-        if machine.net.put(&put).is_err() {
+        let token = machine.next_token();
+        let (link, net) = machine.link_and_net(to);
+        if lined {
+            let (front, payload) =
+                if kind == Kind::Line { (&head[..], &[][..]) } else { (&[][..], &head[..]) };
+            let message = (header.line(front), payload, &[][..]);
+            let posted = link.put_lined(net, (LANE, token), target, message);
+            return Ok(if posted.is_some() { Outcome::Done } else { Outcome::General });
+        }
+        head[..Header::BYTES].copy_from_slice(&header.encode());
+        let at = target.at - Header::BYTES as u64;
+        let into = Some(target.into);
+        let put = Put { to: Peer(to), flow, head, body: &[], into, at, signal, token };
+        if net.put(&put).is_err() {
             return Ok(Outcome::General);
         }
-        machine.link(to).sent(LANE, true);
+        link.sent(LANE, true);
         Ok(Outcome::Done)
     }
 
@@ -80,7 +86,7 @@ impl ShortRun {
         else {
             return Ok(Outcome::General);
         };
-        if !link.arrived(&*machine.net, LANE) {
+        if !link.arrived(&mut *machine.net, LANE) {
             return Ok(Outcome::Ask);
         }
         let slot = link.next_slot(&mut *machine.net, LANE);
@@ -88,12 +94,18 @@ impl ShortRun {
             header.digest == self.digest
                 && header.stamp == link.next_stamp(LANE)
                 && header.bytes as usize == dst.len
-                && header.kind == Kind::Slot
+                && (header.kind == Kind::Slot || header.kind == Kind::Line && dst.len <= LINE)
         });
         // What is wrong, the general way finds and says.
         let Some(header) = header.filter(|_| !holds) else { return Ok(Outcome::General) };
         link.hear_of_freed(LANE, header.freed);
-        self.consume(machine, slot.part(PAYLOAD, dst.len), with, dst)?;
+        let at = if header.kind == Kind::Line {
+            0
+        } else {
+            link.acquire_payload(&mut *machine.net, LANE, dst.len);
+            PAYLOAD
+        };
+        self.consume(machine, slot.part(at, dst.len), with, dst)?;
         machine.take(from, LANE, true, false);
         Ok(Outcome::Done)
     }

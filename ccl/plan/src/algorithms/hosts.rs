@@ -1,12 +1,12 @@
 //! Who is on which host.
 
 use crate::algorithm::World;
+use crate::host_map::HostMap;
 
 /// The hosts of a world, as one rank sees them.
 #[derive(Debug)]
 pub(super) struct Hosts {
-    /// The ranks of each host.
-    members: Vec<Vec<u32>>,
+    map: HostMap,
     /// This rank's host.
     pub(super) mine: u32,
     /// This rank's number on its host.
@@ -15,29 +15,21 @@ pub(super) struct Hosts {
 
 impl Hosts {
     pub(super) fn new(world: &World, me: u32) -> Self {
-        let mut hosts = Self { members: Vec::new(), mine: 0, local: 0 };
-        for (rank, &host) in (0..world.ranks).zip(&world.host_of) {
-            if host as usize >= hosts.members.len() {
-                hosts.members.resize(host as usize + 1, Vec::new());
-            }
-            let members = &mut hosts.members[host as usize];
-            if rank == me {
-                hosts.mine = host;
-                hosts.local = u32::try_from(members.len()).expect("ranks are numbered by u32");
-            }
-            members.push(rank);
-        }
-        hosts
+        let map = world.host_of.clone();
+        let mine = map[me as usize];
+        let local = map.members(mine).binary_search(&me).expect("a rank is on its host");
+        let local = u32::try_from(local).expect("ranks are numbered by u32");
+        Self { map, mine, local }
     }
 
     /// Number of hosts.
     pub(super) fn count(&self) -> u32 {
-        u32::try_from(self.members.len()).expect("there are no more hosts than ranks")
+        self.map.count()
     }
 
     /// The ranks of a host.
     pub(super) fn on(&self, host: u32) -> &[u32] {
-        &self.members[host as usize]
+        self.map.members(host)
     }
 
     /// Number of ranks of a host.
@@ -48,11 +40,6 @@ impl Hosts {
     /// Number of ranks of this rank's host.
     pub(super) fn my_size(&self) -> u32 {
         self.size(self.mine)
-    }
-
-    /// Number of ranks of the largest host.
-    pub(super) fn widest(&self) -> u32 {
-        (0..self.count()).map(|host| self.size(host)).max().unwrap_or(1)
     }
 
     /// The rank that is number `index` on a host, counted modulo its size.

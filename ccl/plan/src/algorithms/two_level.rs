@@ -64,7 +64,7 @@ impl Algorithm for TwoLevelAllReduce {
     }
 
     fn shape(&self, _: Collective, world: &World) -> Shape {
-        let hosts = Hosts::new(world, 0);
+        let hosts = &world.host_of;
         let parts = self.0.parts(hosts.count());
         Shape { parts: hosts.widest() * parts, scratch: 0, run: parts.min(LOCAL_RUN) }
     }
@@ -77,7 +77,7 @@ impl Algorithm for TwoLevelAllReduce {
         let hosts = Hosts::new(world, me.0);
         let groups = Groups {
             parts: self.0.parts(hosts.count()),
-            count: hosts.widest(),
+            count: world.host_of.widest(),
             shape,
             lane: lane.into(),
             hosts,

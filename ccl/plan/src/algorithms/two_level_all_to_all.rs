@@ -6,6 +6,8 @@
 //!
 //! Träff and Rougier, MPI collectives and datatypes for hierarchical all-to-all communication, 2014.
 
+use std::collections::HashMap;
+
 use crate::algorithm::{Algorithm, Collective, Refusal, Shape, Steps, World};
 use crate::algorithms::build::{alone, copy, only, recv, send, written};
 use crate::algorithms::hosts::Hosts;
@@ -30,19 +32,10 @@ impl Algorithm for TwoLevelAllToAll {
 
     fn shape(&self, _: Collective, world: &World) -> Shape {
         let hosts = Hosts::new(world, 0);
-        let pairs = (0..hosts.count())
-            .flat_map(|a| (0..hosts.count()).map(move |b| (a, b)))
-            .filter(|(a, b)| a != b);
-        let run = pairs.map(|(a, b)| hosts.size(a) * hosts.size(b)).max().unwrap_or(1);
+        let sizes: Vec<u32> = (0..hosts.count()).map(|host| hosts.size(host)).collect();
         // What is packed and what is unpacked, and at an agent three times what it exchanges with each of its hosts.
-        let exchanged = |host: u32, agent: u32| -> u32 {
-            let served =
-                others(hosts.count(), host).skip(agent as usize).step_by(hosts.size(host) as usize);
-            served.map(|other| hosts.size(host) * hosts.size(other)).sum()
-        };
-        let agents = (0..hosts.count())
-            .flat_map(|host| (0..hosts.size(host)).map(move |agent| (host, agent)));
-        let most = agents.map(|(host, agent)| exchanged(host, agent)).max().unwrap_or(0);
+        let most = most_exchanged(&sizes);
+        let run = largest_pair(&sizes);
         Shape { parts: 1, scratch: 2 * world.ranks + 3 * most, run }
     }
 
@@ -74,6 +67,40 @@ impl Algorithm for TwoLevelAllToAll {
 /// All hosts but one, in turn, beginning with the next.
 fn others(count: u32, host: u32) -> impl Iterator<Item = u32> {
     (1..count).map(move |s| (host + s) % count)
+}
+
+/// Most blocks that two hosts have for each other.
+fn largest_pair(sizes: &[u32]) -> u32 {
+    let mut sorted = sizes.to_vec();
+    sorted.sort_unstable_by(|a, b| b.cmp(a));
+    if let [first, second, ..] = sorted[..] { first * second } else { 1 }
+}
+
+/// Most blocks that one agent exchanges. Agent `a` of a host of `size` ranks serves every `size`-th host, beginning
+/// with the `a`-th after its own: sums over every `size`-th host are made once for all hosts of that size, so that the
+/// work does not grow with the square of the hosts.
+fn most_exchanged(sizes: &[u32]) -> u32 {
+    let count = sizes.len();
+    let at = |place: usize| sizes[place % count];
+    let mut sums: HashMap<usize, Vec<u32>> = HashMap::new();
+    let exchanged = |(host, &size): (usize, &u32)| {
+        let stride = size as usize;
+        let sums = sums.entry(stride).or_insert_with(|| {
+            let mut sums: Vec<u32> = Vec::with_capacity(2 * count);
+            for place in 0..2 * count {
+                let before = place.checked_sub(stride).map_or(0, |before| sums[before]);
+                sums.push(before + at(place));
+            }
+            sums
+        });
+        let served = (0..stride.min(count - 1)).map(|agent| {
+            let first = host + 1 + agent;
+            let last = first + (count - 2 - agent) / stride * stride;
+            sums[last] - first.checked_sub(stride).map_or(0, |before| sums[before])
+        });
+        size * served.max().unwrap_or(0)
+    };
+    sizes.iter().enumerate().map(exchanged).max().unwrap_or(0)
 }
 
 struct Exchange {
@@ -240,4 +267,29 @@ impl Exchange {
 fn row(table: Chunks, rows: u32, at: u32) -> Chunks {
     let len = table.len / rows;
     Chunks { first: table.first + at * len, len, ..table }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn sums_over_strides_are_those_over_hosts(sizes in proptest::collection::vec(1..7_u32, 1..20)) {
+            let count = u32::try_from(sizes.len()).unwrap();
+            let size = |host: u32| sizes[host as usize];
+            let exchanged = |host: u32, agent: u32| -> u32 {
+                let served = others(count, host).skip(agent as usize).step_by(size(host) as usize);
+                served.map(|other| size(host) * size(other)).sum()
+            };
+            let agents = (0..count).flat_map(|host| (0..size(host)).map(move |agent| (host, agent)));
+            let most = agents.map(|(host, agent)| exchanged(host, agent)).max().unwrap();
+            prop_assert_eq!(most_exchanged(&sizes), most);
+            let pairs = (0..count).flat_map(|a| (0..count).map(move |b| (a, b)));
+            let largest = pairs.filter(|(a, b)| a != b).map(|(a, b)| size(a) * size(b)).max();
+            prop_assert_eq!(largest_pair(&sizes), largest.unwrap_or(1));
+        }
+    }
 }

@@ -1,25 +1,6 @@
-//! Memory pools, GPUs and NPUs.
+//! GPUs and NPUs.
 
 use super::{Finding, Host, Level};
-
-pub(super) fn cxl(host: &Host) -> Finding {
-    const NAME: &str = "CXL";
-    let devices = host.names("sys/bus/cxl/devices", &["mem"]);
-    let dax = host.names("dev", &["dax"]);
-    let paths = || dax.iter().map(|name| format!("/dev/{name}")).collect::<Vec<_>>().join(", ");
-    match (devices.is_empty(), dax.is_empty()) {
-        (true, true) => {
-            Finding::new(NAME, Level::Absent, "none", "no pool of memory is shared between hosts")
-        }
-        (false, true) => {
-            let state = format!("{} without a DAX device", devices.join(", "));
-            Finding::new(NAME, Level::Limited, state, "the memory cannot be mapped").remedy(
-                "make a region: cxl create-region, then daxctl reconfigure-device --mode=devdax",
-            )
-        }
-        (_, false) => Finding::new(NAME, Level::Ok, paths(), "can be mapped as a pool"),
-    }
-}
 
 pub(super) fn gpus(host: &Host) -> Finding {
     const NAME: &str = "GPUs";
@@ -75,14 +56,6 @@ pub(super) fn npus(host: &Host) -> Finding {
 mod tests {
     use super::super::tests::Tree;
     use super::*;
-
-    #[test]
-    fn pools() {
-        let files = [("sys/bus/cxl/devices/mem0/serial", "0"), ("dev/dax0.0", "")];
-        assert_eq!(cxl(&Tree::new(&files).host()).state, "/dev/dax0.0");
-        assert_eq!(cxl(&Tree::new(&files[..1]).host()).level, Level::Limited);
-        assert_eq!(cxl(&Tree::new(&[]).host()).level, Level::Absent);
-    }
 
     #[test]
     fn gpus_with_and_without_nodes() {

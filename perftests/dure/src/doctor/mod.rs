@@ -3,6 +3,7 @@
 //! Everything is read from files below one root folder, so that a tree of files can stand for any host.
 
 mod accelerators;
+mod cxl;
 mod limits;
 mod network;
 mod system;
@@ -102,7 +103,7 @@ fn examine(host: &Host) -> Vec<Finding> {
         network::buffers(host),
     ]);
     findings.extend([network::rdma(host), network::verbs_library(host)]);
-    findings.extend([accelerators::cxl(host), accelerators::gpus(host), accelerators::npus(host)]);
+    findings.extend([cxl::cxl(host), accelerators::gpus(host), accelerators::npus(host)]);
     findings
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
+use super::cxl::Coherence;
 use super::test::{Kind, Test};
 use crate::output::Failure;
 use crate::size;
@@ -31,12 +32,21 @@ pub(crate) struct Args {
     /// The server's host; this process is the server without it.
     #[arg(value_name = "HOST")]
     pub(crate) host: Option<String>,
-    /// The wire: rdma, tcp, pool (shared memory) or npu.
+    /// The wire: rdma, tcp, pool (shared memory of one host), cxl (memory that hosts share) or npu.
     #[arg(long, value_enum, value_name = "WIRE")]
     pub(crate) transport: Option<Kind>,
     /// RDMA devices; several are used together by the write tests. The first that can be used by default.
     #[arg(short = 'd', long = "ib-dev", value_name = "NAME", value_delimiter = ',')]
     pub(crate) devices: Vec<String>,
+    /// cxl: the devices of the pool, or files, as this host names them. Sides are the members of their ranks, the server 0.
+    #[arg(long, value_name = "DEVICE", value_delimiter = ',')]
+    pub(crate) pool: Vec<PathBuf>,
+    /// cxl: which partition of the pool. Default: 0.
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) pool_partition: Option<u32>,
+    /// cxl: by what hosts see each other's stores. Default: software.
+    #[arg(long, value_enum, value_name = "BY")]
+    pub(crate) pool_coherence: Option<Coherence>,
     /// Port of the device.
     #[arg(short = 'i', long = "ib-port", value_name = "PORT", value_parser = clap::value_parser!(u8).range(1..))]
     pub(crate) ib_port: Option<u8>,
@@ -163,6 +173,10 @@ pub(crate) struct Settings {
     pub(crate) outstanding: Option<u8>,
     #[serde(rename = "-m")]
     pub(crate) mtu: Option<u32>,
+    #[serde(rename = "--pool-partition")]
+    pub(crate) partition: u32,
+    #[serde(rename = "--pool-coherence")]
+    pub(crate) coherence: Coherence,
     #[serde(rename = "--run_infinitely")]
     pub(crate) forever: bool,
     #[serde(rename = "--load")]
@@ -251,6 +265,8 @@ impl Args {
             moderation: self.moderation.unwrap_or(moderation).min(depth),
             outstanding: self.outstanding.or(base.outstanding),
             mtu: self.mtu.or(base.mtu),
+            partition: self.pool_partition.unwrap_or(base.partition),
+            coherence: self.pool_coherence.unwrap_or(base.coherence),
             forever: self.forever || base.forever,
             load: self.load || base.load,
         };
@@ -275,6 +291,8 @@ impl Args {
             moderation: MODERATION,
             outstanding: None,
             mtu: None,
+            partition: 0,
+            coherence: Coherence::default(),
             forever: false,
             load: false,
         }
@@ -284,7 +302,7 @@ impl Args {
     fn check(&self, settings: &Settings) -> Result<(), Failure> {
         let test = settings.test;
         settings.transport.offers(test)?;
-        let rdma = settings.transport == Kind::Rdma;
+        let [rdma, cxl] = [Kind::Rdma, Kind::Cxl].map(|kind| settings.transport == kind);
         let latency = !test.is_bandwidth();
         let refused = [
             (!self.devices.is_empty() && !rdma, "-d is for --transport rdma"),
@@ -295,6 +313,10 @@ impl Args {
             (self.ib_port.is_some() && !rdma, "-i is for --transport rdma"),
             (self.gid_index.is_some() && !rdma, "-x is for --transport rdma"),
             (self.mtu.is_some() && !rdma, "-m is for --transport rdma"),
+            (!self.pool.is_empty() && !cxl, "--pool is for --transport cxl"),
+            (self.pool_partition.is_some() && !cxl, "--pool-partition is for --transport cxl"),
+            (self.pool_coherence.is_some() && !cxl, "--pool-coherence is for --transport cxl"),
+            (cxl && self.pool.is_empty(), "--transport cxl needs the devices of a pool: --pool"),
             (self.outstanding.is_some() && !test.is_fetch(), "-o is for reads and atomics"),
             (self.receives.is_some() && !test.is_send(), "-r is for send-bw and send-lat"),
             (self.limit_bw.is_some() && latency, "-w is for bandwidth tests"),
@@ -392,6 +414,11 @@ pub(super) mod tests {
             "atomic-lat --transport tcp",
             "write-bw --transport npu",
             "write-bw --transport tcp -d mlx5_0",
+            "write-bw --transport cxl",
+            "read-bw --transport cxl --pool /dev/dax0.0",
+            "write-bw --transport tcp --pool /dev/dax0.0",
+            "write-bw --transport tcp --pool-partition 1",
+            "write-bw --transport pool --pool-coherence hardware",
             "write-lat -w 3",
             "write-bw --limit_lat 3",
             "write-lat -b",
@@ -415,6 +442,14 @@ pub(super) mod tests {
         assert_eq!(args("write-bw").settings(Some(&client)).unwrap(), client);
         let server = args("write-bw -n 80").settings(Some(&client)).unwrap();
         assert_eq!(server.differences(&client), ["-n is 80 here, 70 at the client"]);
+        let cxl = "write-lat --transport cxl --pool";
+        let client = settings(&format!("{cxl} /dev/dax0.0 --pool-coherence hardware"));
+        let server = args(&format!("{cxl} /dev/dax1.0 --pool-partition 2"));
+        assert_eq!(
+            server.settings(Some(&client)).unwrap().differences(&client),
+            ["--pool-partition is 2 here, 0 at the client"],
+            "devices have names of their own on each host"
+        );
     }
 
     #[test]

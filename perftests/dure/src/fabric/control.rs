@@ -44,7 +44,7 @@ pub(crate) enum Message {
 }
 
 /// Of the exchange; a side of another version is refused.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 /// Longest message, in bytes.
 const LONGEST: u32 = 1 << 20;
 /// How long a connection is silent before the system asks the other host whether it is there, and how often it asks.

@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::args::Settings;
+use super::args::{Settings, name};
+use super::cxl::Pool;
 use super::device::Port;
 use super::test::Kind;
 
@@ -12,6 +13,8 @@ pub(super) struct Header {
     pub(super) settings: Settings,
     /// The RDMA ports of this side.
     pub(super) ports: Vec<Port>,
+    /// The pool, as this side names it.
+    pub(super) pool: Pool,
     /// Path MTU in bytes, where it is known.
     pub(super) mtu: Option<u32>,
     /// Bytes that are copied while posting, at most.
@@ -38,6 +41,7 @@ impl Header {
             Kind::Rdma => "IB",
             Kind::Tcp => "TCP",
             Kind::Pool => "shared memory",
+            Kind::Cxl => "memory of a pool",
             Kind::Npu => "NPU",
         }
     }
@@ -49,6 +53,22 @@ impl Header {
     /// Reads go through verbs, with a queue pair each; so do the write tests over RDMA.
     fn connection(&self) -> &'static str {
         if self.settings.transport == Kind::Rdma { "RC" } else { "none" }
+    }
+
+    /// The lines of a pool: where it is, and by what instructions its lines are stored, written back and dropped.
+    fn pool(&self) -> Vec<String> {
+        let Settings { transport, partition, coherence, .. } = &self.settings;
+        if *transport != Kind::Cxl {
+            return Vec::new();
+        }
+        let mut lines = vec![
+            format!(" Pool            : {}", self.pool.names()),
+            format!(" Partition       : {partition}\t\tCoherence      : {}", name(*coherence)),
+        ];
+        if let Some([store, back, drop]) = self.pool.instructions() {
+            lines.push(format!(" Instructions    : {store}, {back}, {drop}"));
+        }
+        lines
     }
 
     /// The lines before the rows.
@@ -72,6 +92,7 @@ impl Header {
                 self.link()
             ));
         }
+        lines.extend(self.pool());
         if test.is_bandwidth() {
             lines.push(format!(" TX depth        : {depth}\t\tCQ Moderation  : {moderation}"));
         }
@@ -117,6 +138,15 @@ impl Header {
             "local_address": self.ends[0],
             "remote_address": self.ends[1],
         });
-        info.as_object().cloned().unwrap_or_default()
+        let mut info = info.as_object().cloned().unwrap_or_default();
+        if self.settings.transport == Kind::Cxl {
+            info.extend([
+                ("Pool".to_owned(), json!(self.pool.devices)),
+                ("Pool_partition".to_owned(), json!(self.settings.partition)),
+                ("Pool_coherence".to_owned(), json!(self.settings.coherence)),
+                ("Pool_instructions".to_owned(), json!(self.pool.instructions())),
+            ]);
+        }
+        info
     }
 }

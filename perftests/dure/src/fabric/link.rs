@@ -188,8 +188,16 @@ impl Links {
         self.links[at].outbox.fill(bytes);
     }
 
+    /// Makes the first bytes of what the peer has put readable.
+    #[inline]
+    pub(super) fn acquire(&mut self, at: usize, len: u64) {
+        let region = self.links[at].inbox.region;
+        self.net.transport().acquire(Span { region, offset: 0, len });
+    }
+
     /// The first bytes of what the peer has put.
-    pub(super) fn arrived(&self, at: usize, len: usize) -> Vec<u8> {
+    pub(super) fn arrived(&mut self, at: usize, len: usize) -> Vec<u8> {
+        self.acquire(at, len as u64);
         self.links[at].inbox.bytes(len)
     }
 
@@ -203,7 +211,8 @@ impl Links {
     pub(super) fn landing(&mut self, at: usize) -> Landing {
         let peer = self.links[at].peer;
         let caps = self.net.transport().caps(peer);
-        match (caps.coherent, caps.unattended) {
+        // Where whole lines land one put after the other, a put that was taken is there.
+        match (caps.coherent || caps.whole_lines, caps.unattended) {
             (true, _) => Landing::AtOnce,
             (false, true) => Landing::WhenFree,
             (false, false) => Landing::Unknown,

@@ -2,6 +2,7 @@
 
 mod args;
 mod control;
+mod cxl;
 #[cfg_attr(not(feature = "verbs"), path = "no_device.rs")]
 mod device;
 mod figures;
@@ -27,6 +28,7 @@ pub(crate) use self::args::Args;
 use self::control::{Control, Message, VERSION, unexpected};
 use self::device::Choice;
 use self::figures::{Figures, dump};
+use self::net::Devices;
 use self::pair::Pair;
 use self::row::Row;
 use self::table::Unit;
@@ -40,10 +42,10 @@ pub(crate) fn run(args: &Args) -> Result<Verdict, Failure> {
         return matrix::run(args);
     }
     let settings = args.settings(None)?;
-    let choice = choice(args);
+    let devices = devices(args);
     if settings.transport == Kind::Rdma {
         // Before anybody waits for this side.
-        device::ports(&choice)?;
+        device::ports(&devices.rdma)?;
     }
     let mut control = match &args.host {
         None => {
@@ -52,7 +54,7 @@ pub(crate) fn run(args: &Args) -> Result<Verdict, Failure> {
         }
         Some(host) => Control::dial(host, args.port, args.meeting(), args.patience())?,
     };
-    let measured = measure(args, settings, choice, &mut control);
+    let measured = measure(args, settings, devices, &mut control);
     if let Err(failure) = &measured {
         // If the other side is gone, it needs no reason.
         let _ = control.send(&Message::Failed { why: chain(failure) });
@@ -60,22 +62,30 @@ pub(crate) fn run(args: &Args) -> Result<Verdict, Failure> {
     measured
 }
 
-/// The ports that the flags ask for.
-fn choice(args: &Args) -> Choice {
-    let Args { devices, ib_port, gid_index, mtu, .. } = args;
-    Choice { devices: devices.clone(), port: *ib_port, gid_index: *gid_index, mtu: *mtu }
+/// The ports and the pool that the flags ask for.
+fn devices(args: &Args) -> Devices {
+    let Args { devices, ib_port, gid_index, mtu, pool, pool_partition, pool_coherence, .. } = args;
+    Devices {
+        rdma: Choice { devices: devices.clone(), port: *ib_port, gid_index: *gid_index, mtu: *mtu },
+        pool: cxl::Pool {
+            devices: pool.clone(),
+            partition: pool_partition.unwrap_or(0),
+            coherence: pool_coherence.unwrap_or_default(),
+        },
+    }
 }
 
 fn measure(
     args: &Args,
     mut settings: args::Settings,
-    mut choice: Choice,
+    mut devices: Devices,
     control: &mut Control,
 ) -> Result<Verdict, Failure> {
     let key = agree(args, &mut settings, control)?;
-    choice.mtu = settings.mtu;
+    devices.rdma.mtu = settings.mtu;
+    (devices.pool.partition, devices.pool.coherence) = (settings.partition, settings.coherence);
     let client = args.host.is_some();
-    let mut pair = Pair::open(&settings, &choice, (client, key), args.patience(), control)?;
+    let mut pair = Pair::open(&settings, devices, (client, key), args.patience(), control)?;
     let header = pair.header(&settings);
     let screen = Screen { silent: output::claims_output(args.json.as_ref()), args };
     screen.print(&header.text())?;

@@ -7,12 +7,13 @@ use dure_tcp::{Driver, Port, PortOptions};
 use dure_transport::proof::Key;
 use dure_transport::{Peer, Transport};
 
+use super::cxl;
 use super::device::{self, Choice, Opened};
 use super::test::Kind;
 use crate::output::Failure;
 
 /// What names the connections of a measurement.
-const ID: [u8; 16] = *b"dure fabric test";
+pub(super) const ID: [u8; 16] = *b"dure fabric test";
 
 /// A transport of one rank.
 pub(super) enum Net {
@@ -20,17 +21,25 @@ pub(super) enum Net {
     Rdma(Box<Opened>),
 }
 
+/// What the flags say of this side's devices.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Devices {
+    pub(super) rdma: Choice,
+    pub(super) pool: cxl::Pool,
+}
+
 /// Who opens one.
 #[derive(Clone, Debug)]
 pub(super) struct Me<'a> {
     pub(super) rank: u32,
+    pub(super) ranks: u32,
     /// What all ranks know.
     pub(super) key: [u8; 32],
     /// Where this process is reached.
     pub(super) addresses: Vec<IpAddr>,
     /// Flows to each peer.
     pub(super) flows: u16,
-    pub(super) choice: &'a Choice,
+    pub(super) devices: &'a Devices,
 }
 
 impl Net {
@@ -40,13 +49,14 @@ impl Net {
             Kind::Rdma => {
                 // It carries no data, so a system call now and then is all it may cost.
                 let side = tcp(me, 1, Driver::Poll)?;
-                Ok(Self::Rdma(device::open(Peer(me.rank), side, me.flows, me.choice)?))
+                Ok(Self::Rdma(device::open(Peer(me.rank), side, me.flows, &me.devices.rdma)?))
             }
             Kind::Pool => {
                 let (rank, key) = (Peer(me.rank), Key::new(me.key));
                 let options = dure_pool::Options { rank, key, capacity: None, huge_pages: true };
                 Ok(Self::Plain(Box::new(Pool::open(options).map_err(|e| failed(kind, e))?)))
             }
+            Kind::Cxl => Ok(Self::Plain(Box::new(me.devices.pool.open(me.rank, me.ranks)?))),
             Kind::Npu => Err(Failure::Usage("npu is not offered".to_owned())),
         }
     }

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use super::args::Settings;
 use super::control::{Control, Message, unexpected};
-use super::device::{self, Before, Choice, Port};
+use super::cxl;
+use super::device::{self, Before, Port};
 use super::figures::{Bandwidth, Figures, Latency, distribution};
 use super::header::Header;
 use super::link::Links;
-use super::net::{Me, Net};
+use super::net::{Devices, Me, Net};
 use super::row::{Counters, Part, Row};
 use super::test::Kind;
 #[cfg(feature = "verbs")]
@@ -30,6 +31,7 @@ pub(super) struct Pair {
     client: bool,
     way: Way,
     ports: Vec<Port>,
+    pool: cxl::Pool,
     ends: [String; 2],
     mtu: Option<u32>,
     inline: u64,
@@ -93,19 +95,20 @@ pub(super) fn goes_on(
 impl Pair {
     pub(super) fn open(
         settings: &Settings,
-        choice: &Choice,
+        devices: Devices,
         (client, key): (bool, [u8; 32]),
         patience: Duration,
         control: &mut Control,
     ) -> Result<Self, Failure> {
-        let ports =
-            if settings.transport == Kind::Rdma { device::ports(choice)? } else { Vec::new() };
+        let rdma = settings.transport == Kind::Rdma;
+        let ports = if rdma { device::ports(&devices.rdma)? } else { Vec::new() };
         let here = control.addresses()?;
         let ends = here.map(|address| address.to_string());
         let mut pair = Self {
             client,
-            way: Way::open(settings, choice, (client, key), here[0], patience)?,
+            way: Way::open(settings, &devices, (client, key), here[0], patience)?,
             ports,
+            pool: devices.pool,
             ends,
             mtu: None,
             inline: u64::from(settings.inline.unwrap_or(0)),
@@ -157,6 +160,7 @@ impl Pair {
         Header {
             settings: settings.clone(),
             ports: self.ports.clone(),
+            pool: self.pool.clone(),
             mtu: self.mtu,
             inline: self.inline,
             ends: self.ends.clone(),
@@ -252,7 +256,7 @@ impl Pair {
 impl Way {
     fn open(
         settings: &Settings,
-        choice: &Choice,
+        devices: &Devices,
         (client, key): (bool, [u8; 32]),
         here: std::net::IpAddr,
         patience: Duration,
@@ -260,18 +264,19 @@ impl Way {
         if settings.test.is_write() {
             let me = Me {
                 rank: if client { CLIENT } else { SERVER },
+                ranks: 2,
                 key,
                 addresses: vec![here],
                 // Load has a flow of its own.
                 flows: settings.queues.max(if settings.load { 2 } else { 1 }),
-                choice,
+                devices,
             };
             let net = Net::open(settings.transport, &me)?;
             return Ok(Self::Links(Box::new(Links::new(settings.transport, net, patience))));
         }
         #[cfg(feature = "verbs")]
         {
-            Ok(Self::Raw(Box::new(raw(settings, choice)?), patience))
+            Ok(Self::Raw(Box::new(raw(settings, &devices.rdma)?), patience))
         }
         #[cfg(not(feature = "verbs"))]
         {
@@ -292,7 +297,7 @@ impl Way {
 }
 
 #[cfg(feature = "verbs")]
-fn raw(settings: &Settings, choice: &Choice) -> Result<device::Raw, Failure> {
+fn raw(settings: &Settings, choice: &device::Choice) -> Result<device::Raw, Failure> {
     let most = settings.sizes.iter().max().copied().unwrap_or(8).max(8);
     let options = device::RawOptions {
         queues: settings.queues,

@@ -57,12 +57,13 @@ pub(super) fn of_counters(counters: &Counters) -> Value {
 #[cfg(test)]
 mod tests {
     use super::super::args::tests::args;
+    use super::super::cxl::Pool;
     use super::*;
 
     fn header(line: &str) -> Header {
         let settings = args(line).settings(None).unwrap();
         let ends = ["here".to_owned(), "there".to_owned()];
-        Header { settings, ports: Vec::new(), mtu: None, inline: 256, ends }
+        Header { settings, ports: Vec::new(), pool: Pool::default(), mtu: None, inline: 256, ends }
     }
 
     fn row(figures: Figures) -> Row {

@@ -38,6 +38,8 @@ pub(crate) enum Kind {
     Tcp,
     /// Shared memory of one host.
     Pool,
+    /// Memory that hosts share: CXL pools.
+    Cxl,
     /// Links between NPUs.
     Npu,
 }
@@ -105,11 +107,11 @@ impl Kind {
             Err(Failure::Usage(format!("{test} is not offered over --transport {wire}: {why}")))
         };
         match self {
-            Self::Npu => refuse("there is no such transport yet (allowed: rdma, tcp, pool)"),
+            Self::Npu => refuse("there is no such transport yet (allowed: rdma, tcp, pool, cxl)"),
             Self::Rdma if cfg!(not(feature = "verbs")) => {
-                refuse("this build was made without the feature `verbs` (allowed: tcp, pool)")
+                refuse("this build was made without the feature `verbs` (allowed: tcp, pool, cxl)")
             }
-            Self::Tcp | Self::Pool if !test.is_write() => {
+            Self::Tcp | Self::Pool | Self::Cxl if !test.is_write() => {
                 refuse("reads, sends and atomics are verbs of RDMA (allowed: rdma)")
             }
             _ => Ok(()),

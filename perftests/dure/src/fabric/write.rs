@@ -51,7 +51,7 @@ impl Shape {
     }
 
     /// Bytes that are not those of the row, in what has arrived.
-    fn wrong(&self, links: &Links, at: usize) -> u64 {
+    fn wrong(&self, links: &mut Links, at: usize) -> u64 {
         let len = usize::try_from(self.size).unwrap_or(0);
         differing(&links.arrived(at, len), &pattern(self.seed, len))
     }
@@ -225,6 +225,7 @@ pub(super) fn ping(
         }
         wait.progress();
         links.note(at, Bell::Ping, 1);
+        links.acquire(at, shape.size);
         let now = nanos_since(begin);
         times.push(now - before);
         before = now;
@@ -245,6 +246,7 @@ pub(super) fn pong(links: &mut Links, at: usize, shape: &Shape) -> Result<u64, F
     while !links.has_rung(at, Bell::Done, 1) {
         if links.has_rung(at, Bell::Ping, 1) {
             links.note(at, Bell::Ping, 1);
+            links.acquire(at, shape.size);
             pending += u64::from(!links.put(at, &message, 0, Some(Bell::Ping))?);
             wait.progress();
         } else {

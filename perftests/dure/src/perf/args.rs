@@ -24,7 +24,10 @@ use crate::size;
         --memory adds lines about the memory that the communicator takes after the last row, in bytes: of each rank's\n\
         part (largest rank, sum of all), and of the slots that one connected peer has there. What was touched counts.\n\
         A process's segment is what its peers on the host map too, for all its communicators. Buffers of sockets and\n\
-        page tables are the kernel's, and left out. In JSON it is \"memory\", with each rank and each of its peers."
+        page tables are the kernel's, and left out. In JSON it is \"memory\", with each rank and each of its peers.\n\n\
+        --regret measures every algorithm that serves, with one lane and with several, in 7 turns of 10 ms or -n calls,\n\
+        whichever is less; a time is the median of the turns. regret is the time of what the library chooses by itself\n\
+        over the best time. Results are not checked."
 )]
 pub(crate) struct Args {
     /// What to measure.
@@ -81,6 +84,9 @@ pub(crate) struct Args {
     /// Print what the communicator takes of memory, and what a connected peer does.
     #[arg(long)]
     pub(crate) memory: bool,
+    /// Measure every algorithm and number of lanes, in turns, and print how far what the library chooses is from the best.
+    #[arg(long, conflicts_with_all = ["vs", "memory", "algo"])]
+    pub(crate) regret: bool,
     /// How long a rank waits for the others, as 60s or 10min.
     #[arg(long, value_name = "TIME")]
     pub(crate) timeout: Option<String>,
@@ -112,6 +118,18 @@ fn step(text: &str) -> Result<u64, String> {
     }
 }
 
+/// The library's settings: those of the environment, with those of the flags that were given over them.
+pub(crate) fn settings(
+    flags: impl IntoIterator<Item = (&'static str, Option<String>)>,
+) -> Result<Config, Failure> {
+    let environment = std::env::vars_os().filter_map(|(name, value)| {
+        let name = name.into_string().ok().filter(|name| name.starts_with("DURE_"))?;
+        Some((name, value.to_string_lossy().into_owned()))
+    });
+    let flags = flags.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    Ok(Config::from_pairs(environment.chain(flags))?)
+}
+
 impl Args {
     /// How many ranks to start; none in a process that is a rank.
     pub(crate) fn ranks_to_start(&self) -> Option<u32> {
@@ -120,18 +138,22 @@ impl Args {
 
     /// The library's settings: those of the environment, with those of the flags over them.
     pub(crate) fn settings(&self) -> Result<Config, Failure> {
-        let environment = std::env::vars_os().filter_map(|(name, value)| {
-            let name = name.into_string().ok().filter(|name| name.starts_with("DURE_"))?;
-            Some((name, value.to_string_lossy().into_owned()))
-        });
         let flags = [
             ("DURE_TRANSPORT", self.transport.clone()),
             ("DURE_ALGO", self.algorithm_rule()?),
             ("DURE_LANES", self.lanes.map(|lanes| lanes.to_string())),
             ("DURE_TIMEOUT", self.timeout.clone()),
         ];
-        let flags = flags.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
-        Ok(Config::from_pairs(environment.chain(flags))?)
+        let config = settings(flags)?;
+        if self.regret && (self.test.collective(0).is_none() || self.test.is_ragged()) {
+            let text = format!("{} has no choice of algorithms for --regret", self.test.name());
+            return Err(Failure::Usage(text));
+        }
+        if self.regret && config.plan_file.is_some() {
+            let text = "--regret is about the library's algorithms: it goes without DURE_PLAN_FILE";
+            return Err(Failure::Usage(text.to_owned()));
+        }
+        Ok(config)
     }
 
     /// `--algo` is about the collective that is measured, not about those that bring the results together.

@@ -73,7 +73,7 @@ impl Test {
     }
 
     /// Whether blocks differ in length.
-    fn is_ragged(self) -> bool {
+    pub(crate) fn is_ragged(self) -> bool {
         matches!(
             self,
             Self::AllGatherV

@@ -1,5 +1,7 @@
 //! One row: calls to warm up, calls to measure, calls to check.
 
+pub(crate) mod regret;
+
 use std::time::Instant;
 
 use dure::{Action, Communicator, Dtype, Memory, ReduceOp, Request};

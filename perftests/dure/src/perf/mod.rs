@@ -4,7 +4,7 @@ mod args;
 mod buffer;
 mod collective;
 pub(crate) mod latency;
-pub(crate) mod launch;
+mod launch;
 mod measure;
 mod memory;
 #[cfg_attr(not(feature = "mpi"), path = "no_mpi.rs")]
@@ -15,12 +15,15 @@ mod report;
 mod table;
 
 use std::io::{self, IsTerminal, Write};
+use std::ops::ControlFlow;
 
 use dure::{Communicator, Config, Launch};
 use indicatif::ProgressBar;
 
 pub(crate) use self::args::Args;
 use self::args::Rival;
+pub(crate) use self::args::settings;
+use self::measure::regret::Regret;
 use self::measure::{Bench, Row};
 use self::memory::Memory;
 use self::mpi::Mpi;
@@ -76,8 +79,30 @@ pub(crate) fn run(args: &Args) -> Result<Verdict, Failure> {
     Ok(Verdict::holds_if(totals.wrong == 0))
 }
 
+/// Becomes a rank of a job of two or more; or, to start `local` ranks, their parent, who breaks with what became of them.
+/// `what` needs them, for people. `child_of` is the parent that started this process.
+pub(crate) fn join(
+    what: &str,
+    config: &Config,
+    (local, child_of): (Option<u32>, Option<u32>),
+) -> Result<ControlFlow<Verdict, Communicator>, Failure> {
+    match (local, child_of) {
+        (_, Some(parent)) => launch::follow(parent)?,
+        (Some(size), None) => return launch::run(size, config).map(ControlFlow::Break),
+        (None, None) => {}
+    }
+    log(config);
+    let comm = connect(config, None)?;
+    if comm.size() < 2 {
+        let text =
+            format!("{what} needs two ranks at least: give --local N, or start it by a launcher");
+        return Err(Failure::Usage(text));
+    }
+    Ok(ControlFlow::Continue(comm))
+}
+
 /// Meets the other ranks: those of MPI's job, or those of the job that the environment names.
-pub(crate) fn connect(config: &Config, mpi: Option<&Mpi>) -> Result<Communicator, Failure> {
+fn connect(config: &Config, mpi: Option<&Mpi>) -> Result<Communicator, Failure> {
     let mut builder = Communicator::builder().config(config.clone());
     if let Some(mpi) = mpi {
         builder = builder.rank(mpi.rank(), mpi.size()).meet_at(mpi.unique_id(config)?);
@@ -91,7 +116,7 @@ pub(crate) fn connect(config: &Config, mpi: Option<&Mpi>) -> Result<Communicator
 }
 
 /// Logs to standard error what the settings ask for.
-pub(crate) fn log(config: &Config) {
+fn log(config: &Config) {
     let filter =
         tracing_subscriber::EnvFilter::try_new(&config.log).unwrap_or_else(|_| "warn".into());
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
@@ -106,6 +131,8 @@ struct Measured {
     totals: Totals,
     /// With `--memory` only.
     memory: Option<Memory>,
+    /// With `--regret` only, and then instead of the rows.
+    regrets: Vec<Regret>,
 }
 
 /// Measures all rows.
@@ -119,6 +146,14 @@ fn measure(comm: &Communicator, setup: &Setup<'_>, mpi: Option<&Mpi>) -> Result<
     let mut bench = Bench::new(comm, args, mpi, &cases)?;
     let mut measured = Measured::default();
     for case in &cases {
+        if args.regret {
+            if let (Some(regret), Some(screen)) = (bench.regret(case)?, &mut screen) {
+                screen.print(&table::regret(&regret))?;
+                screen.bar.inc(1);
+                measured.regrets.push(regret);
+            }
+            continue;
+        }
         let row = bench.row(case)?;
         if let (Some(row), Some(screen)) = (row, &mut screen) {
             measured.totals.add(&row);
@@ -133,7 +168,11 @@ fn measure(comm: &Communicator, setup: &Setup<'_>, mpi: Option<&Mpi>) -> Result<
     }
     if let Some(screen) = screen {
         screen.bar.finish_and_clear();
-        screen.print(&table::footer(args, &measured.totals))?;
+        if args.regret {
+            screen.print(&table::regret_footer(&measured.regrets))?;
+        } else {
+            screen.print(&table::footer(args, &measured.totals))?;
+        }
         screen.print(&measured.memory.as_ref().map_or_else(String::new, Memory::lines))?;
     }
     Ok(measured)

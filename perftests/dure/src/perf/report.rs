@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::args::Args;
 use super::latency::Percentiles;
+use super::measure::regret::{Regret, summary};
 use super::measure::{Figures, Ratios, Row};
 use super::memory::Memory;
 use super::{Measured, Setup};
@@ -64,6 +65,16 @@ pub(crate) struct Report {
     /// With `--memory` only.
     #[serde(skip_serializing_if = "Option::is_none")]
     memory: Option<Memory>,
+    /// With `--regret` only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    regret: Option<Regrets>,
+}
+
+#[derive(Debug, Serialize)]
+struct Regrets {
+    geomean: f64,
+    worst: f64,
+    rows: Vec<Regret>,
 }
 
 #[derive(Debug, Serialize)]
@@ -185,7 +196,7 @@ pub(crate) fn transports(comm: &Communicator) -> String {
 
 impl Report {
     pub(crate) fn new(comm: &Communicator, setup: &Setup<'_>, measured: &Measured) -> Self {
-        let Measured { rows, totals, memory } = measured;
+        let Measured { rows, totals, memory, regrets } = measured;
         let Setup { args, settings, mpi } = setup;
         let rank = |rank| RankInfo {
             rank,
@@ -208,7 +219,15 @@ impl Report {
             },
             mpi: mpi.as_ref().map(|library| MpiTotals::new(library, totals)),
             memory: memory.clone(),
+            regret: args.regret.then(|| Regrets::new(regrets)),
         }
+    }
+}
+
+impl Regrets {
+    fn new(rows: &[Regret]) -> Self {
+        let (geomean, worst) = summary(rows);
+        Self { geomean, worst, rows: rows.to_vec() }
     }
 }
 

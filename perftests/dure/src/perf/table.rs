@@ -6,6 +6,7 @@ use dure::Communicator;
 
 use super::Setup;
 use super::args::Args;
+use super::measure::regret::{Regret, Timed, summary};
 use super::measure::{Figures, Ratios, Row};
 use super::report::Totals;
 
@@ -40,6 +41,7 @@ pub(crate) fn header(comm: &Communicator, setup: &Setup<'_>) -> String {
         let _ = writeln!(text, "#  Rank {rank:2} Pid {pid:6} on {host:>10} by {transport}");
     }
     match mpi {
+        _ if args.regret => text.push_str(REGRET_COLUMNS),
         Some(library) => {
             let placement =
                 if args.test.has_one_buffer_in_mpi() { "in-place" } else { "out-of-place" };
@@ -76,6 +78,27 @@ const MPI_COLUMNS: [&str; 4] = [
     "      MPI   ratio     Dure      MPI   ratio",
     "     (us)             (us)     (us)",
 ];
+
+const REGRET_COLUMNS: &str = "#
+\
+    #       size         count                              chosen      time                             fastest      time  regret
+\
+    #        (B)    (elements)                                          (us)                                          (us)
+";
+
+/// One row of `--regret`.
+pub(crate) fn regret(row: &Regret) -> String {
+    let timed =
+        |timed: &Timed| format!("{:>34}  {}", timed.candidate.to_string(), number(timed.time, 8));
+    let (chosen, fastest) = (timed(&row.chosen), timed(&row.candidates[0]));
+    format!("{:>12}  {:>12}  {chosen}  {fastest}  {:>6.2}\n", row.size, row.count, row.regret)
+}
+
+/// The lines after the rows of `--regret`.
+pub(crate) fn regret_footer(rows: &[Regret]) -> String {
+    let (mean, worst) = summary(rows);
+    format!("# Regret: {mean:.3} in the geometric mean, {worst:.2} at worst\n")
+}
 
 /// One row, with MPI's columns or without.
 pub(crate) fn row(row: &Row, with_mpi: bool) -> String {

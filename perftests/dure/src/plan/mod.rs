@@ -73,7 +73,7 @@ struct Drawing {
 
 /// A collective on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum What {
+pub(crate) enum What {
     AllReduce,
     ReduceScatter,
     AllGather,
@@ -86,7 +86,7 @@ enum What {
 }
 
 impl What {
-    fn with(self, root: Rank) -> Collective {
+    pub(crate) fn with(self, root: Rank) -> Collective {
         match self {
             Self::AllReduce => Collective::AllReduce,
             Self::ReduceScatter => Collective::ReduceScatter,

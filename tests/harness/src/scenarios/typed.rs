@@ -147,7 +147,7 @@ fn parts(on: &Communicator) -> Result<()> {
     let part = on.split(Some(me % 2), key)?.expect("every rank gave a color");
     let members: Vec<u32> = (0..n).rev().filter(|rank| rank % 2 == me % 2).collect();
     assert_eq!(members[part.rank() as usize], me);
-    assert_eq!(add(&part)?, members.iter().map(|rank| rank + 1).sum());
+    assert_eq!(add(&part)?, members.iter().map(|rank| rank + 1).sum::<u32>());
 
     let copy = on.duplicate()?;
     assert_eq!(add(&copy)?, whole);

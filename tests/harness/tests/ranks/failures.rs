@@ -27,7 +27,7 @@ fn looping(cluster: &Cluster) -> Job {
     job
 }
 
-fn kill(cluster: &Cluster, victim: u32, place: &str) {
+pub(crate) fn kill(cluster: &Cluster, victim: u32, place: &str) {
     let mut job = looping(cluster);
     let killed = Instant::now();
     job.signal(victim, Signal::SIGKILL);

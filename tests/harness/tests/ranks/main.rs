@@ -5,6 +5,7 @@
 mod differences;
 mod failures;
 mod meeting;
+mod pools;
 mod recorder;
 mod results;
 mod sharing;

@@ -119,8 +119,7 @@ pub fn reads_no_source_after_its_release(open: &mut dyn FnMut() -> Pair) {
     let mut duo = Duo::up(open);
     let bytes = pattern(19, LEN);
     let own = duo.own(&bytes);
-    let user_memory = duo.end(0).caps(peer(1)).user_memory;
-    let source = if user_memory {
+    let source = if duo.end(0).caps(peer(1)).any_source {
         duo.register(0, own, 0..LEN).expect("the caps say so")
     } else {
         duo.source(0, &bytes)

@@ -68,8 +68,11 @@ impl Transport for Simulated {
             gather: options.gather,
             flows: options.flows,
             user_memory: options.user_memory,
+            any_source: options.user_memory,
             unattended: options.unattended,
             coherent: options.coherent,
+            in_place: options.coherent,
+            whole_lines: false,
         }
     }
 

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::Matrix;
 use super::outlier::Figure;
+use crate::markup::escape;
 
 /// Pixels of a cell where its value is written, and the least of one where there are too many for that.
 const CELL: u32 = 56;
@@ -119,10 +120,6 @@ fn short(value: f64) -> String {
         value if value < 10_000.0 => format!("{value:.0}"),
         value => format!("{:.1}k", value / 1000.0),
     }
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 #[cfg(test)]

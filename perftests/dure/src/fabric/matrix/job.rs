@@ -8,14 +8,15 @@ use dure_transport::Card;
 use nix::ifaddrs::getifaddrs;
 
 use super::{Cell, PING_BYTES, Plan, Report};
-use crate::fabric::device::{self, Before, Choice, Port};
+use crate::fabric::cxl;
+use crate::fabric::device::{self, Before, Port};
 use crate::fabric::figures::{Latency, distribution};
 use crate::fabric::link::Links;
-use crate::fabric::net::{Me, Net};
+use crate::fabric::net::{Devices, Me, Net};
 use crate::fabric::test::Kind;
 use crate::fabric::wait::Count;
 use crate::fabric::write::{Part, Shape, bandwidth, ping, pong};
-use crate::fabric::{Args, choice};
+use crate::fabric::{Args, devices};
 use crate::output::{Failure, progress_bar};
 
 /// Flows to each peer: one that is measured, one for load.
@@ -43,14 +44,19 @@ impl<'c> Job<'c> {
         plan: Plan,
     ) -> Result<Self, Failure> {
         let kinds = kinds(comm, args)?;
-        let choice = choice(args);
-        let ports =
-            if kinds.contains(&Some(Kind::Rdma)) { device::ports(&choice)? } else { Vec::new() };
+        let mut devices = devices(args);
+        complete(&mut devices.pool, args, config);
+        if kinds.contains(&Some(Kind::Cxl)) && devices.pool.devices.is_empty() {
+            let text = "--transport cxl needs the devices of a pool: --pool, or DURE_POOL";
+            return Err(Failure::Usage(text.to_owned()));
+        }
+        let rdma = kinds.contains(&Some(Kind::Rdma));
+        let ports = if rdma { device::ports(&devices.rdma)? } else { Vec::new() };
         let mut key = if comm.rank() == 0 { random()? } else { [0; 32] };
         comm.broadcast(&mut key, 0)?;
         let mut job = Self { comm, plan, wires: Vec::new(), ways: vec![None; kinds.len()], ports };
-        for kind in [Kind::Pool, Kind::Rdma, Kind::Tcp] {
-            job.open_wire(kind, &kinds, (key, &choice), config)?;
+        for kind in [Kind::Pool, Kind::Cxl, Kind::Rdma, Kind::Tcp] {
+            job.open_wire(kind, &kinds, (key, &devices), config)?;
         }
         for (_, links) in &mut job.wires {
             links.wait_up()?;
@@ -64,14 +70,15 @@ impl<'c> Job<'c> {
         &mut self,
         kind: Kind,
         kinds: &[Option<Kind>],
-        (key, choice): ([u8; 32], &Choice),
+        (key, devices): ([u8; 32], &Devices),
         config: &Config,
     ) -> Result<(), Failure> {
         let mut links = None;
         let mut card = vec![0; CARD];
         if kinds.contains(&Some(kind)) {
             let addresses = addresses(self.comm, config)?;
-            let me = Me { rank: self.comm.rank(), key, addresses, flows: FLOWS, choice };
+            let (rank, ranks) = (self.comm.rank(), self.comm.size());
+            let me = Me { rank, ranks, key, addresses, flows: FLOWS, devices };
             let mut opened = Links::new(kind, Net::open(kind, &me)?, self.plan.patience);
             if shares_cores(self.comm) {
                 opened.share_cores();
@@ -195,18 +202,28 @@ fn kinds(comm: &Communicator, args: &Args) -> Result<Vec<Option<Kind>>, Failure>
         }
         let kind = args.transport.unwrap_or_else(|| match comm.transport_to(rank) {
             "pool" => Kind::Pool,
+            "cxl" => Kind::Cxl,
             "rdma" => Kind::Rdma,
             _ => Kind::Tcp,
         });
         if kind == Kind::Pool && !comm.shares_host(rank) {
             let text = format!(
-                "--transport pool does not lead to rank {rank}, which is on another host (allowed: rdma, tcp)"
+                "--transport pool does not lead to rank {rank}, which is on another host (allowed: rdma, tcp, cxl)"
             );
             return Err(Failure::Usage(text));
         }
         Ok(Some(kind))
     };
     (0..comm.size()).map(kind).collect()
+}
+
+/// What the flags do not say of the pool, the environment of the job says.
+fn complete(pool: &mut cxl::Pool, args: &Args, config: &Config) {
+    if pool.devices.is_empty() {
+        pool.devices.clone_from(&config.pool);
+    }
+    pool.partition = args.pool_partition.unwrap_or(config.pool_partition);
+    pool.coherence = args.pool_coherence.unwrap_or_else(|| config.pool_coherence.into());
 }
 
 /// Whether the ranks of this host are as many as its cores, or more: others than the two that measure run there too.

@@ -6,6 +6,7 @@ mod outlier;
 mod text;
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use dure::{Communicator, Config};
@@ -19,8 +20,9 @@ use super::figures::Latency;
 use super::report::of_counters;
 use super::row::Counters;
 use super::table::Unit;
+use super::test::Kind;
 use crate::output::{self, Failure, Verdict, complain};
-use crate::perf::{self, launch};
+use crate::perf;
 
 /// What was measured from one rank to another.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -82,18 +84,10 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     let plan = plan(args)?;
     output::expect_folder(args.svg.as_deref())?;
     let config = Config::from_env()?;
-    if let Some(size) = args.local.filter(|_| args.child_of.is_none()) {
-        return launch::run(size, &config);
-    }
-    if let Some(parent) = args.child_of {
-        launch::follow(parent)?;
-    }
-    perf::log(&config);
-    let comm = perf::connect(&config, None)?;
-    if comm.size() < 2 {
-        let text = "a matrix needs two ranks at least: give --local N, or start it by a launcher";
-        return Err(Failure::Usage(text.to_owned()));
-    }
+    let comm = match perf::join("a matrix", &config, (args.local, args.child_of))? {
+        ControlFlow::Break(verdict) => return Ok(verdict),
+        ControlFlow::Continue(comm) => comm,
+    };
     let report = Job::open(&comm, &config, args, plan)?.measure()?;
     let reports = gather(&comm, &report)?;
     let verdict = match reports {
@@ -122,12 +116,18 @@ fn plan(args: &Args) -> Result<Plan, Failure> {
     ];
     if let Some((_, flag)) = refused.iter().find(|(given, _)| *given) {
         let text = format!(
-            "{flag} is not for matrix (allowed: -s, -n, -t, -d, -i, -x, -m, -w, --limit_lat, --load, --transport, --local, --json, --svg)"
+            "{flag} is not for matrix (allowed: -s, -n, -t, -d, -i, -x, -m, -w, --limit_lat, --load, --transport, --pool, --pool-partition, --pool-coherence, --local, --json, --svg)"
         );
         return Err(Failure::Usage(text));
     }
     if let Some(transport) = args.transport {
         transport.offers(args.test)?;
+    }
+    let Args { pool, pool_partition, pool_coherence, .. } = args;
+    let names_pool = !pool.is_empty() || pool_partition.is_some() || pool_coherence.is_some();
+    if names_pool && args.transport != Some(Kind::Cxl) {
+        let text = "--pool, --pool-partition and --pool-coherence are for --transport cxl";
+        return Err(Failure::Usage(text.to_owned()));
     }
     Ok(Plan {
         size: args.size.unwrap_or(SIZE),

@@ -2,6 +2,7 @@
 
 use super::Cell;
 use crate::fabric::table::Unit;
+use crate::median::median;
 
 /// How far from the median a path must be, in deviations of paths: of a normal distribution, one in 16,000 is.
 const DEVIATIONS: f64 = 4.0;
@@ -49,16 +50,6 @@ impl Figure {
         let least = if self == Self::Bandwidth { LEAST_BANDWIDTH } else { LEAST_LATENCY };
         let far = (DEVIATIONS * deviation).max(least * median);
         if self == Self::Bandwidth { value < median - far } else { value > median + far }
-    }
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.len() {
-        0 => 0.0,
-        count if count % 2 == 1 => values[middle],
-        _ => f64::midpoint(values[middle - 1], values[middle]),
     }
 }
 
