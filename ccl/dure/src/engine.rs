@@ -296,6 +296,7 @@ impl Engine {
         while !self.is_quiet() {
             std::thread::yield_now();
         }
+        self.executor.withdraw();
         let active = self.active.take().map(|active| active.batch);
         for batch in active.into_iter().chain(self.waiting.drain(..)) {
             batch.operation.finish(Err(error.clone()));

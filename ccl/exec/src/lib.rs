@@ -451,6 +451,16 @@ impl Executor {
         self.machine.is_quiet()
     }
 
+    /// After a failure, before the memory of the calls may be touched again: bytes that peers have yet to take from it stay what
+    /// they are, or never arrive as if they were right.
+    pub fn withdraw(&mut self) {
+        self.machine.withdraw();
+        let registered = self.registered.iter().map(|(_, region)| *region);
+        for region in registered.chain(self.passing.iter().copied()) {
+            self.machine.net.settle(region);
+        }
+    }
+
     /// What each lane waits for now.
     pub fn waiting(&self) -> impl Iterator<Item = Waiting> {
         let lanes = self.lanes.iter().enumerate();

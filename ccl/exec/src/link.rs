@@ -4,7 +4,8 @@
 //! Memory of a link at each side (its *inbox*, which the peer writes): for each lane `slots` slots; then for each lane
 //! one *grant*, in which the peer says where the messages of the next call may land in its user's memory, and one *mail*,
 //! in which it says how many slots it has given back in all (each message says that as well, so that a mail is written
-//! only where none goes the other way); at the end a word that says whether the peer can read this process's memory.
+//! only where none goes the other way); at the end a word that says whether the peer can read this process's memory, and
+//! one that says whether the peer has withdrawn what this side reads in the peer's memory.
 //! Three counters a lane at each side: data, credits, grants. The first message of a connection (its `hello`) carries the
 //! key of the inbox and the numbers of the counters.
 //!
@@ -82,8 +83,12 @@ impl Settings {
         self.mail_at(self.edges())
     }
 
-    fn inbox_bytes(&self) -> usize {
+    fn withdrawn_at(&self) -> usize {
         self.reads_at() + MAIL
+    }
+
+    fn inbox_bytes(&self) -> usize {
+        self.withdrawn_at() + MAIL
     }
 
     /// Consumed slots that are given back by a mail when no message has done so: half of them, so that a sender is never
@@ -619,6 +624,47 @@ impl Link {
         if net.put(&put).is_ok() {
             up.reads = None;
         }
+    }
+
+    /// Tells a peer that reads messages where this side has them that they stand no more: whoever called may change that memory
+    /// from now on, once [`slot::before_later_stores`] was passed.
+    #[allow(unsafe_code, reason = "writes into the peer's inbox")]
+    pub(crate) fn withdraw(&self, net: &mut dyn Transport) {
+        let State::Up(Up { outbox, window, theirs, .. }) = &self.state else { return };
+        let at = self.settings.withdrawn_at();
+        if let Some(window) = window {
+            // SAFETY: a window on the peer's inbox is alive as long as the link; nobody else writes this word.
+            unsafe { slot::set(window.part(at, 8)) };
+        } else if self.in_place {
+            let head = &1_u64.to_le_bytes();
+            let (into, at) = (Some(*outbox), at as u64);
+            let put = Put {
+                head,
+                into,
+                at,
+                signal: None,
+                ..signal(self.peer, self.flows[0], theirs[0].data)
+            };
+            // Whose peers read in place writes at once, and is never full.
+            let _ = net.put(&put);
+        }
+    }
+
+    /// Whether what was read until now in memory of the peer's was what the peer meant.
+    ///
+    /// # Errors
+    /// [`Error::Lost`]: it had ended its call meanwhile, without this side's leave, and may have changed that memory.
+    #[allow(unsafe_code, reason = "reads what the peer has written")]
+    pub(crate) fn stands(&self, net: &mut dyn Transport) -> Result<(), Error> {
+        let at = self.settings.withdrawn_at();
+        if !self.coherent {
+            net.acquire(Span { region: self.inbox.0, offset: at as u64, len: 8 });
+        }
+        // SAFETY: the inbox is ours as long as the link.
+        if unsafe { slot::is_set(self.inbox.1.part(at, 8)) } {
+            return Err(Error::Lost { peer: self.peer, source: dure_transport::Error::Closed });
+        }
+        Ok(())
     }
 
     /// The region behind a card of the peer's.

@@ -286,6 +286,23 @@ impl Machine {
         }
     }
 
+    /// The slot of a message was read whose bytes the peer keeps: it waits for the slot.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] when the peer did not keep them so long.
+    pub(crate) fn take_kept(&mut self, peer: u32, lane: usize) -> Result<(), Error> {
+        let (link, net) = self.link_and_net(peer);
+        link.stands(net)?;
+        self.take(peer, lane, true, true);
+        Ok(())
+    }
+
+    /// Tells the peers that what they still read here stands no more.
+    pub(crate) fn withdraw(&mut self) {
+        self.links.iter().flatten().for_each(|link| link.withdraw(&mut *self.net));
+        slot::before_later_stores();
+    }
+
     /// The queue that works in a space.
     pub(crate) fn queue_of(&self, space: Space) -> usize {
         if space == Space::Host { self.host } else { position(&self.queues, space) }

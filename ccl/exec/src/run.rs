@@ -328,10 +328,11 @@ impl Run {
         }
         match *then {
             Then::Next => {}
-            Then::Take { from, kept } => machine.take(from, self.lane, true, kept),
+            Then::Take { from, kept: false } => machine.take(from, self.lane, true, false),
+            Then::Take { from, kept: true } => machine.take_kept(from, self.lane)?,
             Then::TakeStaged(from, staging) => {
                 machine.unstage(staging);
-                machine.take(from, self.lane, true, true);
+                machine.take_kept(from, self.lane)?;
             }
             Then::Publish(to, target, bytes) => match target.slot {
                 Some(slot) => {

@@ -9,7 +9,7 @@
 //! The stamp is the number of the message on its edge, counted from 1, and is written last: where memory is coherent
 //! between the peers it is what the receiver polls, so that a small message is one cache line, flag and data together.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use dure_device::Memory;
 use dure_transport::Card;
@@ -254,6 +254,32 @@ pub(crate) unsafe fn publish(slot: Memory, header: Header) {
     unsafe { write(slot.part(Header::AT, bytes.len()), &bytes) };
     // SAFETY: the caller's promise.
     unsafe { stamp_of(slot) }.store(stamp.to_le(), Ordering::Release);
+}
+
+/// Sets a word of a peer's inbox, at once for all who look there.
+///
+/// # Safety
+/// `word` is a window of 8 aligned bytes, alive, that only atomics access.
+#[allow(unsafe_code, reason = "as for `read`")]
+pub(crate) unsafe fn set(word: Memory) {
+    // SAFETY: the caller's promise.
+    unsafe { AtomicU64::from_ptr(word.ptr.as_ptr().cast()) }.store(1, Ordering::Release);
+}
+
+/// Whoever sees a later store of this thread also sees what was [`set`] before.
+pub(crate) fn before_later_stores() {
+    fence(Ordering::SeqCst);
+}
+
+/// Whether a word is not zero, looked at after all that this thread has read before.
+///
+/// # Safety
+/// As for [`set`].
+#[allow(unsafe_code, reason = "as for `read`")]
+pub(crate) unsafe fn is_set(word: Memory) -> bool {
+    fence(Ordering::SeqCst);
+    // SAFETY: the caller's promise.
+    unsafe { AtomicU64::from_ptr(word.ptr.as_ptr().cast()) }.load(Ordering::Acquire) != 0
 }
 
 /// The stamp of a slot of a coherent peer, and with it all that was written before.

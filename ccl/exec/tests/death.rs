@@ -93,6 +93,78 @@ fn a_rank_that_dies_at_any_moment_is_an_error_of_the_others() {
     }
 }
 
+/// Rank 0 gives up once `polls` polls were made by all ranks in turn, and its caller uses its buffers for something else. What the
+/// others end with is an error, or right. False when the call was done before.
+fn give_up_after(polls: u32, options: &simulated::Options, by: &str) -> bool {
+    let mut buffers = vec![[1_u32; ELEMS]; 2 * RANKS as usize];
+    let (clock, mut ranks) = start(options, by, &mut buffers);
+    let (mut made, mut moved) = (0, false);
+    for at in (0..RANKS as usize).cycle() {
+        if at == 0 && !std::mem::take(&mut moved) {
+            clock.step();
+        }
+        let executor = ranks[at].as_mut().unwrap();
+        if !executor.is_idle() {
+            moved |= executor.poll().unwrap();
+            made += 1;
+        }
+        if ranks[0].as_ref().unwrap().is_idle() {
+            return false;
+        }
+        if made == polls {
+            break;
+        }
+    }
+    ranks[0].as_mut().unwrap().withdraw();
+    for buffer in &mut buffers[..2] {
+        // SAFETY: the buffer is the test's; whoever looks at it from now on does not expect anything in it.
+        unsafe { std::ptr::write_volatile(buffer, [9; ELEMS]) };
+    }
+    finish_without_rank_0(&clock, ranks, &buffers);
+    true
+}
+
+/// The others go on until nothing moves any more.
+fn finish_without_rank_0(
+    clock: &simulated::World,
+    mut ranks: Vec<Option<Executor>>,
+    buffers: &[[u32; ELEMS]],
+) {
+    let mut quiet = 0;
+    while quiet < 3 {
+        let mut moved = false;
+        for (rank, output) in ranks.iter_mut().zip(buffers.chunks(2)).skip(1) {
+            let Some(executor) = rank else { continue };
+            let Ok(more) = executor.poll() else {
+                *rank = None;
+                continue;
+            };
+            moved |= more;
+            assert!(!executor.is_idle() || output[1] == [RANKS; ELEMS], "{:?}", output[1]);
+        }
+        quiet = if moved || clock.step() { 0 } else { quiet + 1 };
+    }
+}
+
+#[test]
+fn a_rank_that_gives_up_spoils_no_result() {
+    for seed in 0..3 {
+        let coherent = seed % 2 == 0;
+        let options = simulated::Options {
+            seed,
+            coherent,
+            window: coherent,
+            unattended: coherent,
+            user_memory: true,
+            ..Default::default()
+        };
+        for by in ["ring", "one-shot", "two-shot", "recursive-doubling"] {
+            let moments = (1..).take_while(|polls| give_up_after(*polls, &options, by)).count();
+            assert!(moments > 3, "{by}: {moments}");
+        }
+    }
+}
+
 #[test]
 fn a_rank_that_leaves_when_it_is_done_takes_nothing_with_it() {
     for seed in 0..200 {

@@ -248,6 +248,13 @@ impl Transport for Fabric {
         }
     }
 
+    fn settle(&mut self, region: Region) {
+        let parts = self.parts(region).clone();
+        for (sub, part) in self.subs.iter_mut().zip(&parts) {
+            part.iter().for_each(|part| sub.settle(*part));
+        }
+    }
+
     fn release(&mut self, region: Region) {
         let entry = self.regions.get_mut(region.0 as usize).and_then(Option::take);
         self.end(&entry.expect("a region of this fabric is released once"));

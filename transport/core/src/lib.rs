@@ -311,10 +311,14 @@ pub trait Transport: Send + Debug {
     #[expect(unsafe_code, reason = "only the caller can keep the memory mapped")]
     unsafe fn register(&mut self, memory: Memory) -> Result<Region>;
 
+    /// Reads a region for pending puts no more: the transport takes over what is left to read, or gives up their connection.
+    fn settle(&mut self, region: Region) {
+        let _ = region;
+    }
+
     /// Ends a region of `alloc` or `register`: its memory is not touched from here on.
     ///
-    /// Puts that are pending and still read it are no obstacle: the transport takes over what is left to read, or gives
-    /// up their connection. Puts of peers that still name it are dropped with their signals, or end their connection
+    /// Puts that are pending and still read it are settled as by `settle`. Puts of peers that still name it are dropped with their signals, or end their connection
     /// with [`Error::Protocol`]; only a peer that writes the memory itself (it has a `window`, or the caps say `in_place`)
     /// cannot be kept from it.
     fn release(&mut self, region: Region);

@@ -397,10 +397,17 @@ impl Transport for Rdma {
         }
     }
 
-    fn release(&mut self, region: Region) {
+    fn settle(&mut self, region: Region) {
         if self.regions.get_mut().own(region.0).readers > 0 {
             self.give_up_readers(region);
         }
+        if let Some(side) = self.regions.get_mut().own(region.0).side {
+            self.side.settle(side);
+        }
+    }
+
+    fn release(&mut self, region: Region) {
+        self.settle(region);
         if let Some(side) = self.regions.get_mut().own(region.0).side {
             self.side.release(side);
         }

@@ -132,8 +132,8 @@ impl Traffic {
         flow.sending.is_idle()
     }
 
-    /// Ends a region of this side. What is still to be sent from it is copied.
-    pub(crate) fn release(&mut self, region: Region) {
+    /// Copies what is still to be sent from a region of this side.
+    pub(crate) fn settle(&mut self, region: Region) {
         for flow in self.flows.iter_mut().flatten().filter(|flow| !flow.sending.is_idle()) {
             flow.sending.detach(region);
             if flow.sending.is_broken() {
@@ -141,7 +141,6 @@ impl Traffic {
                 let _ = flow.stream.shutdown(std::net::Shutdown::Both);
             }
         }
-        self.regions.release(region);
     }
 
     /// Reads what a socket has, payloads directly to where they belong. A flow that ended is noted.

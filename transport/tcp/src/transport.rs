@@ -368,8 +368,13 @@ impl Transport for Tcp {
         self.traffic.regions.register(bytes)
     }
 
+    fn settle(&mut self, region: Region) {
+        self.traffic.settle(region);
+    }
+
     fn release(&mut self, region: Region) {
-        self.traffic.release(region);
+        self.traffic.settle(region);
+        self.traffic.regions.release(region);
     }
 
     fn key(&self, region: Region, to: Peer) -> Option<Card> {

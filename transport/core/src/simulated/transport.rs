@@ -90,9 +90,13 @@ impl Transport for Simulated {
         Ok(net.rank(self.me).register(bytes))
     }
 
+    fn settle(&mut self, region: Region) {
+        self.net.lock().read_out(self.me, region);
+    }
+
     fn release(&mut self, region: Region) {
+        self.settle(region);
         let mut net = self.net.lock();
-        net.read_out(self.me, region);
         net.rank(self.me).release(region);
     }
 
