@@ -7,9 +7,12 @@
 //!
 //! This crate knows nothing of ranks, plans or wires.
 
+mod command;
 mod dtype;
+pub mod heap;
 pub mod host;
 mod memory;
+pub mod plugin;
 mod small;
 pub mod software;
 mod work;
@@ -59,6 +62,24 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A call of a plug-in failed.
+    #[error("{call} of device {device} failed: {status}{text}")]
+    Plugin {
+        /// Name of the device.
+        device: String,
+        /// The function.
+        call: &'static str,
+        /// What it returned.
+        status: plugin::Status,
+        /// What the plug-in says about it, behind a colon; or nothing.
+        text: String,
+    },
+    /// Memory of this device cannot be had from other processes.
+    #[error("device {device} has no peers")]
+    NoPeers {
+        /// Name of the device.
+        device: String,
+    },
     /// The device stopped serving its queues.
     #[error("device {device} is gone")]
     Gone {
@@ -78,6 +99,10 @@ pub struct DmaBuf {
     /// The first byte meant, in bytes from the buffer's start.
     pub offset: u64,
 }
+
+/// Memory of a device as another process of this host names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handle(pub [u8; 64]);
 
 /// A device whose memory collectives may read and write.
 pub trait Device: Send + Sync + Debug {
@@ -112,6 +137,35 @@ pub trait Device: Send + Sync + Debug {
     fn dma_buf(&self, memory: Memory) -> Option<DmaBuf> {
         let _ = memory;
         None
+    }
+
+    /// Devices of one family reach each other's memory: what one has exported, another may import. `None` when it reaches nobody.
+    fn family(&self) -> Option<&str> {
+        None
+    }
+
+    /// A part of this device's memory for devices of its family in other processes of this host; `None` when they cannot reach it.
+    fn export(&self, memory: Memory) -> Option<Handle> {
+        let _ = memory;
+        None
+    }
+
+    /// Memory of another device of the family, `len` bytes as its owner exported them: work on this device may name it, in
+    /// this device's space, until `forget`.
+    ///
+    /// # Errors
+    /// [`Error::NoPeers`], [`Error::Plugin`], [`Error::Gone`].
+    fn import(&self, handle: &Handle, len: usize) -> Result<Memory> {
+        let _ = (handle, len);
+        Err(Error::NoPeers { device: self.name().to_owned() })
+    }
+
+    /// Ends what `import` gave.
+    ///
+    /// # Safety
+    /// No work that names it is queued, and none will be.
+    unsafe fn forget(&self, imported: Memory) {
+        let _ = imported;
     }
 
     /// Opens a queue of work. Queues are independent of one another.

@@ -16,7 +16,6 @@
 //! Acquire: there is no other lock-free protocol here, so no loom model either.
 
 mod engine;
-mod heap;
 mod pages;
 mod queue;
 
@@ -25,9 +24,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
 use self::engine::Link;
-use self::heap::Heap;
 use self::pages::Pages;
 use self::queue::{Hold, SoftwareQueue};
+use crate::heap::Heap;
 use crate::{Device, Error, Memory, Queue, Result, Space};
 
 /// What a software NPU is like.

@@ -7,8 +7,9 @@ use std::thread::{self, JoinHandle};
 use crossbeam::channel::{Receiver, Sender, unbounded};
 
 use super::pages::Pages;
+use crate::command::Command;
 use crate::host::{Width, Worker};
-use crate::{Combine, Dtype, Error, Memory, Result, Scale, Stores, Work};
+use crate::{Error, Result};
 
 /// What the engine is told.
 #[derive(Debug)]
@@ -28,53 +29,6 @@ pub(super) struct Order {
     pub(super) number: u64,
     /// The counter of the queue: how much is done.
     pub(super) done: Arc<AtomicU64>,
-}
-
-/// [`Work`] that owns what it names.
-#[derive(Debug)]
-pub(super) struct Command {
-    srcs: Vec<Memory>,
-    dst: Memory,
-    also: Option<Memory>,
-    stores: Stores,
-    kind: Kind,
-}
-
-#[derive(Debug)]
-enum Kind {
-    Copy,
-    Reduce(Dtype, Combine),
-    Scale(Dtype, Scale),
-}
-
-impl Command {
-    pub(super) fn new(work: &Work<'_>) -> Self {
-        let (kind, stores) = match *work {
-            Work::Copy { stores, .. } => (Kind::Copy, stores),
-            Work::Reduce { dtype, by, stores, .. } => (Kind::Reduce(dtype, by.clone()), stores),
-            Work::Scale { dtype, by, .. } => (Kind::Scale(dtype, by), Stores::Cached),
-        };
-        let (srcs, dst, also) = (work.sources().to_vec(), work.destination(), work.also());
-        Self { srcs, dst, also, stores, kind }
-    }
-
-    /// The same with each memory replaced.
-    fn map(mut self, f: impl Fn(Memory) -> Memory) -> Self {
-        self.srcs.iter_mut().for_each(|src| *src = f(*src));
-        self.dst = f(self.dst);
-        self.also = self.also.map(f);
-        self
-    }
-
-    fn work(&self) -> Work<'_> {
-        let Self { ref srcs, dst, also, stores, ref kind } = *self;
-        let src = srcs[0];
-        match *kind {
-            Kind::Copy => Work::Copy { src, dst, also, stores },
-            Kind::Reduce(dtype, ref by) => Work::Reduce { srcs, dst, also, dtype, by, stores },
-            Kind::Scale(dtype, by) => Work::Scale { src, dst, dtype, by },
-        }
-    }
 }
 
 /// What the device, its queues and the engine share.

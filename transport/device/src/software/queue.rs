@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::engine::{Command, Link, Order};
+use super::engine::{Link, Order};
+use crate::command::Command;
 use crate::{Error, Memory, Queue, Result, Space, Work};
 
 /// How long a lazy queue holds its work back.

@@ -1,4 +1,4 @@
-//! Which bytes of a device are allocated: first fit, neighbours merged when freed.
+//! Which bytes of a device are allocated: first fit, neighbours merged when freed. For devices that have no allocator of their own.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ const ALIGN: usize = 64;
 
 /// Free and allocated runs of the bytes of a device.
 #[derive(Debug)]
-pub(super) struct Heap {
+pub struct Heap {
     /// Lengths of the free runs, by offset. No two of them touch.
     free: BTreeMap<usize, usize>,
     /// Lengths of the allocations as they were asked for, by offset.
@@ -16,12 +16,12 @@ pub(super) struct Heap {
 
 impl Heap {
     /// A heap of `len` free bytes, a multiple of the alignment.
-    pub(super) fn new(len: usize) -> Self {
+    pub fn new(len: usize) -> Self {
         Self { free: BTreeMap::from([(0, len)]), used: BTreeMap::new() }
     }
 
     /// Allocates `len` bytes and returns their offset, if there is room.
-    pub(super) fn alloc(&mut self, len: usize) -> Option<usize> {
+    pub fn alloc(&mut self, len: usize) -> Option<usize> {
         let size = len.checked_next_multiple_of(ALIGN)?;
         let (&offset, &room) = self.free.iter().find(|&(_, &room)| room >= size)?;
         self.free.remove(&offset);
@@ -33,7 +33,7 @@ impl Heap {
     }
 
     /// Frees the allocation of `len` bytes at `offset`; false when there is none.
-    pub(super) fn free(&mut self, offset: usize, len: usize) -> bool {
+    pub fn free(&mut self, offset: usize, len: usize) -> bool {
         if self.used.get(&offset) != Some(&len) {
             return false;
         }
