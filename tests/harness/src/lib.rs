@@ -19,6 +19,7 @@ mod cluster;
 mod data;
 mod job;
 mod network;
+pub mod plugins;
 mod report;
 pub mod scenarios;
 mod seat;

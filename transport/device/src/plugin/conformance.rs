@@ -33,8 +33,12 @@ pub type Verdict = (&'static str, Outcome);
 
 type Check = fn(&Bench) -> Result<Outcome, String>;
 
+/// The property without which the others cannot be seen: they wait for events.
+const EVENTS: &str = "an event completes, and not before its work is done";
+
 const PROPERTIES: [(&str, Check); 15] = [
     ("the device is described", described),
+    (EVENTS, events_complete),
     ("allocations are apart and aligned", allocations_are_apart),
     ("memory is zeroed", memory_is_zeroed),
     ("the pointer query names the allocation", query_names_the_allocation),
@@ -43,7 +47,6 @@ const PROPERTIES: [(&str, Check); 15] = [
     ("copies within the device move every byte", copies_within),
     ("strided copies move every row", strided_copies),
     ("all copies of a batch are done", batches),
-    ("an event completes, and not before its work is done", events_complete),
     ("work of a stream is done in order", streams_are_in_order),
     ("reductions are right", reductions),
     ("scaling is right", scaling),
@@ -51,7 +54,8 @@ const PROPERTIES: [(&str, Check); 15] = [
     ("what is none of the device's is refused", wrong_is_refused),
 ];
 
-/// Checks device `index` of a plug-in, and calls `each` with every verdict as it comes. True when nothing fails.
+/// Checks device `index` of a plug-in, and calls `each` with every verdict as it comes. True when nothing fails. When events do not
+/// complete, nothing further is looked at.
 ///
 /// # Errors
 /// When the device cannot be opened.
@@ -68,8 +72,12 @@ pub fn run(
     let mut all = true;
     for (name, check) in PROPERTIES {
         let outcome = check(&bench).unwrap_or_else(Outcome::Fails);
-        all &= !matches!(outcome, Outcome::Fails(_));
+        let fails = matches!(outcome, Outcome::Fails(_));
+        all &= !fails;
         each(&(name, outcome));
+        if fails && name == EVENTS {
+            break;
+        }
     }
     Ok(all)
 }
