@@ -16,6 +16,7 @@ use crate::bootstrap::wire::Member;
 use crate::call::Request;
 use crate::config::Config;
 use crate::control::{Control, Shared};
+use crate::devices;
 use crate::engine::{Batch, Engine};
 use crate::error::{Error, Result};
 use crate::fault::Fault;
@@ -112,7 +113,7 @@ impl Builder {
         self
     }
 
-    /// Memory of this device may be given to calls, besides the host's.
+    /// Memory of this device may be given to calls, besides the host's and that of the devices that `DURE_DEVICE` names.
     #[must_use]
     pub fn device(mut self, device: Arc<dyn Device>) -> Self {
         self.devices.push(device);
@@ -125,7 +126,7 @@ impl Builder {
     /// `InvalidArgument` for a rank, size, id or setting that cannot be; `InvalidUsage` when ranks disagree (the text
     /// names the rank and the setting); `Timeout` when ranks did not come (named); `System` and `Remote` as they come.
     pub fn connect(self) -> Result<Communicator> {
-        let Self { config, rank, size, id, devices } = self;
+        let Self { config, rank, size, id, mut devices } = self;
         if size == 0 || rank >= size {
             let text =
                 format!("rank {rank} of {size} cannot be (allowed: 0 to one less than the size)");
@@ -144,6 +145,11 @@ impl Builder {
             crate::control::serve_root(&id, &config).map_err(|error| error.on(rank))?;
         }
         let deadline = Instant::now() + config.timeout;
+        for device in devices::open(&config).map_err(|error| error.on(rank))? {
+            if devices.iter().all(|known| known.space() != device.space()) {
+                devices.push(device);
+            }
+        }
         let inner = net::assemble(net::Plan { id, rank, size, config, devices, deadline })
             .map_err(|e| if e.rank.is_some() { e } else { e.on(rank) })?;
         Ok(Communicator { inner: Arc::new(inner) })

@@ -17,7 +17,7 @@ pub use self::setting::{
     Coherence, Interfaces, PortRange, Progress, Secret, TcpDriver, Transports, Tune,
 };
 use self::setting::{
-    Count, Duration as Span, Kind, Maybe, Number, Path, Paths, Size, Switch, Text, nearest,
+    Count, Devices, Duration as Span, Kind, Maybe, Number, Path, Paths, Size, Switch, Text, nearest,
 };
 
 /// One variable, for documentation and messages.
@@ -100,6 +100,10 @@ settings! {
     "DURE_POOL_TAKE_OVER" pool_take_over: bool, Switch = false, "off";
     /// How long a member of the pool may show no sign of life.
     "DURE_POOL_PATIENCE" pool_patience: Duration, Span = Duration::from_secs(5), "5s";
+    /// Plug-ins for devices, and folders of plug-ins.
+    "DURE_DEVICE_PLUGINS" device_plugins: Vec<PathBuf>, Paths = Vec::new(), "those in /usr/lib/dure/devices";
+    /// Devices of plug-ins whose memory calls of this process may use.
+    "DURE_DEVICE" device: Vec<String>, Devices = Vec::new(), "none: host memory only";
     /// RDMA devices that may be used.
     "DURE_HCA" hca: Option<Interfaces>, Maybe<Interfaces> = None, "all with an active port, four ports at most";
     /// Index of the GID that RDMA uses on every port.

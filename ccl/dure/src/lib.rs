@@ -47,6 +47,7 @@ mod communicator;
 mod comparison;
 pub mod config;
 mod control;
+pub mod devices;
 mod element;
 mod engine;
 mod error;

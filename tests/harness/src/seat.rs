@@ -95,8 +95,12 @@ fn take_seat() -> Result<()> {
     let name = args.next().unwrap_or_default();
     let scenario = scenarios::find(&name)
         .ok_or_else(|| Error::invalid_argument(format!("no scenario \"{name}\"")))?;
-    let device = device(args.next_if(|arg| arg == "--npu").is_some());
     let config = Config::from_env()?;
+    let npu = args.next_if(|arg| arg == "--npu").is_some();
+    let device = match dure::devices::open(&config)?.into_iter().next() {
+        Some(device) => device,
+        None => device(npu),
+    };
     let builder = with_device(meet(&config)?.config(config.clone()), &device);
     let seat = Seat {
         communicator: builder.connect()?,

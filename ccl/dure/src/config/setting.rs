@@ -76,6 +76,24 @@ impl Kind for Paths {
     }
 }
 
+pub(super) struct Devices;
+
+impl Kind for Devices {
+    type Value = Vec<String>;
+
+    fn parse(text: &str) -> Result<Self::Value, String> {
+        let names: Vec<_> = text.split(',').map(|name| name.trim().to_owned()).collect();
+        if names.iter().any(String::is_empty) {
+            return Err("an empty name in the list".to_owned());
+        }
+        Ok(names)
+    }
+
+    fn allowed() -> String {
+        "VENDOR:INDEX, separated by commas".to_owned()
+    }
+}
+
 /// A text that is not printed where it might be logged.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(pub String);
