@@ -4,6 +4,7 @@ mod algorithms;
 mod apart;
 mod bits;
 mod collectives;
+mod device;
 mod differ;
 mod many;
 mod segments;
@@ -39,6 +40,7 @@ const ALL: &[Scenario] = &[
     Scenario { name: "until-told", run: trouble::until_told },
     Scenario { name: "abort", run: trouble::abort },
     Scenario { name: "go-on", run: trouble::go_on },
+    Scenario { name: "device-until-failure", run: device::until_failure },
     Scenario { name: "many", run: many::many },
     Scenario { name: "segments", run: segments::segments },
 ];

@@ -9,7 +9,7 @@ use dure_harness::{Cluster, Place};
 const COUNTS: [&str; 4] = ["0", "1", "7", "3000"];
 
 /// Ranks on these devices: `a` and `b` are the vendors', `h` is the host; each rank has a device of its own.
-fn on(devices: &str) -> Cluster {
+pub(crate) fn on(devices: &str) -> Cluster {
     let program = PathBuf::from(env!("CARGO_BIN_EXE_dure-rank"));
     let ranks = u32::try_from(devices.len()).unwrap();
     let plugins: Vec<_> = [npu_a(), npu_b()].map(Path::display).map(|path| path.to_string()).into();

@@ -4,3 +4,4 @@
 
 mod collectives;
 mod conformance;
+mod gone;
