@@ -7,6 +7,7 @@
 
 mod allocator;
 mod compare;
+mod device;
 mod doctor;
 mod explain;
 mod fabric;
@@ -60,6 +61,8 @@ enum Command {
     Topo(topo::Args),
     /// Make pools of memory that hosts share, and show who uses them.
     Pool(pool::Args),
+    /// List devices of plug-ins, and check what a plug-in must hold to.
+    Device(device::Args),
     /// Say what this host offers, what is missing, and what to do about it.
     Doctor(doctor::Args),
 }
@@ -83,6 +86,7 @@ fn main() -> ExitCode {
         Command::Compare(args) => compare::run(&args),
         Command::Topo(args) => topo::run(&args),
         Command::Pool(args) => pool::run(&args),
+        Command::Device(args) => device::run(&args),
         Command::Doctor(args) => doctor::run(&args),
     };
     match verdict {

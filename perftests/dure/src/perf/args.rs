@@ -78,6 +78,10 @@ pub(crate) struct Args {
     /// Buffers from plain memory, or from memory that the transports know.
     #[arg(long, value_enum, default_value_t = Alloc::Malloc)]
     pub(crate) alloc: Alloc,
+    /// Where the buffers are: host, or a device of a plug-in (DURE_DEVICE_PLUGINS) as VENDOR or VENDOR:INDEX; one for all ranks, or
+    /// one a rank, separated by commas. Without an index it is the rank's number.
+    #[arg(long, value_name = "LIST", default_value = "host", value_delimiter = ',')]
+    pub(crate) device: Vec<String>,
     /// Make the same calls by another library, row by row: mpi, the installed one. Needs --local, or a start by mpirun.
     #[arg(long, value_enum, value_name = "LIBRARY")]
     pub(crate) vs: Option<Rival>,
@@ -145,6 +149,11 @@ impl Args {
             ("DURE_TIMEOUT", self.timeout.clone()),
         ];
         let config = settings(flags)?;
+        if self.vs.is_some() && self.device != ["host"] {
+            return Err(Failure::Usage(
+                "--vs compares calls on host memory: it goes without --device".to_owned(),
+            ));
+        }
         if self.regret && (self.test.collective(0).is_none() || self.test.is_ragged()) {
             let text = format!("{} has no choice of algorithms for --regret", self.test.name());
             return Err(Failure::Usage(text));
@@ -154,6 +163,21 @@ impl Args {
             return Err(Failure::Usage(text.to_owned()));
         }
         Ok(config)
+    }
+
+    /// The device that the buffers of a rank are on; `None` for the host.
+    pub(crate) fn device_of(&self, rank: u32) -> Result<Option<String>, Failure> {
+        let place = if self.device.len() == 1 { Some(0) } else { usize::try_from(rank).ok() };
+        let name = place.and_then(|at| self.device.get(at)).ok_or_else(|| {
+            let text =
+                format!("--device names {} devices, and none for rank {rank}", self.device.len());
+            Failure::Usage(text)
+        })?;
+        Ok(match name.as_str() {
+            "host" => None,
+            name if name.contains(':') => Some(name.to_owned()),
+            vendor => Some(format!("{vendor}:{rank}")),
+        })
     }
 
     /// `--algo` is about the collective that is measured, not about those that bring the results together.

@@ -6,9 +6,11 @@
 )]
 
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use clap::ValueEnum;
-use dure::{Communicator, Memory, Registration, Request};
+use dure::{Communicator, Device, Memory, Registration, Request};
+use dure_device::Work;
 
 /// Where the buffers of the calls are from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -30,11 +32,16 @@ const POISON: u8 = 0xa5;
 #[repr(align(64))]
 struct Line(#[expect(dead_code, reason = "only its address and size are used")] [u8; GUARD]);
 
-/// One piece of memory: a guard, data, and a guard right behind however much data a call has.
+/// One piece of memory: a guard, data, and a guard right behind however much data a call has. Where it is a device's, this process
+/// writes and reads an image of it, which is copied there before a call and back after it.
 pub(crate) struct Arena<'c> {
     memory: Memory,
     keep: Keep<'c>,
+    device: Option<OnDevice>,
 }
+
+/// Memory of a device, and the device.
+struct OnDevice(Arc<dyn Device>, Memory);
 
 /// What keeps the memory.
 enum Keep<'c> {
@@ -43,9 +50,20 @@ enum Keep<'c> {
 }
 
 impl<'c> Arena<'c> {
-    /// Room for `len` bytes of data.
-    pub(crate) fn new(comm: &'c Communicator, alloc: Alloc, len: usize) -> dure::Result<Self> {
+    /// Room for `len` bytes of data, on a device if there is one.
+    pub(crate) fn new(
+        comm: &'c Communicator,
+        (alloc, device): (Alloc, Option<&Arc<dyn Device>>),
+        len: usize,
+    ) -> dure::Result<Self> {
         let len = len + 2 * GUARD;
+        let device = match device {
+            None => None,
+            Some(device) => {
+                let failed = |error| dure::Error::device("no memory for buffers").because(error);
+                Some(OnDevice(Arc::clone(device), device.alloc(len).map_err(failed)?))
+            }
+        };
         match alloc {
             Alloc::Malloc => {
                 let count = len.div_ceil(GUARD);
@@ -56,18 +74,48 @@ impl<'c> Arena<'c> {
                 })?;
                 lines.resize(count, Line([0; GUARD]));
                 let memory = Memory::host(lines.as_mut_ptr().cast(), len);
-                Ok(Self { memory, keep: Keep::Lines { _lines: lines } })
+                Ok(Self { memory, keep: Keep::Lines { _lines: lines }, device })
             }
             Alloc::Dure => {
                 let (registration, memory) = comm.alloc(len)?;
-                Ok(Self { memory, keep: Keep::Registered(comm, Some(registration)) })
+                Ok(Self { memory, keep: Keep::Registered(comm, Some(registration)), device })
             }
         }
     }
 
-    /// `len` bytes of the data from byte `at`; `EMPTY` when there are none.
+    /// `len` bytes of the data from byte `at`, for a call; `EMPTY` when there are none.
     pub(crate) fn part(&self, at: usize, len: usize) -> Memory {
-        if len == 0 { Memory::EMPTY } else { self.memory.part(GUARD + at, len) }
+        let memory = self.device.as_ref().map_or(self.memory, |on| on.1);
+        if len == 0 { Memory::EMPTY } else { memory.part(GUARD + at, len) }
+    }
+
+    /// Has the device, if there is one, hold what this process has written: `len` bytes of data and the guards.
+    pub(crate) fn upload(&mut self, len: usize) -> dure::Result<()> {
+        self.transfer(len, |image, device| Work::copy(image, device))
+    }
+
+    /// Has this process see what the device holds.
+    pub(crate) fn download(&mut self, len: usize) -> dure::Result<()> {
+        self.transfer(len, |image, device| Work::copy(device, image))
+    }
+
+    #[expect(clippy::needless_pass_by_ref_mut, reason = "the image is written")]
+    fn transfer(
+        &mut self,
+        len: usize,
+        copy: impl Fn(Memory, Memory) -> Work<'static>,
+    ) -> dure::Result<()> {
+        let Some(OnDevice(device, memory)) = &self.device else { return Ok(()) };
+        let failed = |error| dure::Error::device("a buffer cannot be copied").because(error);
+        let len = len + 2 * GUARD;
+        let mut queue = device.queue().map_err(failed)?;
+        // SAFETY: both live in this arena, which is borrowed until the copy is done.
+        let ticket = unsafe { queue.submit(&copy(self.memory.part(0, len), memory.part(0, len))) };
+        let ticket = ticket.map_err(failed)?;
+        while queue.completed().map_err(failed)? < ticket {
+            std::thread::yield_now();
+        }
+        Ok(())
     }
 
     /// The data from byte `at`.
@@ -114,6 +162,10 @@ impl Drop for Arena<'_> {
             && let Some(registration) = registration.take()
         {
             comm.deregister(registration);
+        }
+        if let Some(OnDevice(device, memory)) = self.device.take() {
+            // SAFETY: no call on it is under way: `Calls` borrows the arenas. A device that is gone frees nothing.
+            let _ = unsafe { device.free(memory) };
         }
     }
 }

@@ -2,9 +2,10 @@
 
 pub(crate) mod regret;
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use dure::{Action, Communicator, Dtype, Memory, ReduceOp, Request};
+use dure::{Action, Communicator, Device, Dtype, Memory, ReduceOp, Request};
 
 use super::args::Args;
 use super::buffer::{Arena, Calls, GUARD};
@@ -110,7 +111,7 @@ impl<'c> Bench<'c> {
     /// Buffers for the longest of the cases.
     pub(crate) fn new(
         comm: &'c Communicator,
-        args: &Args,
+        (args, device): (&Args, Option<&Arc<dyn Device>>),
         mpi: Option<&'c Mpi>,
         cases: &[Case],
     ) -> dure::Result<Self> {
@@ -121,10 +122,8 @@ impl<'c> Bench<'c> {
             memory_size(cases.iter().map(bytes).max().unwrap_or(0))
         };
         let (input, output) = (longest(Geometry::input), longest(Geometry::output));
-        let arenas = [
-            Arena::new(comm, args.alloc, input)?,
-            Arena::new(comm, args.alloc, input.max(output))?,
-        ];
+        let from = (args.alloc, device);
+        let arenas = [Arena::new(comm, from, input)?, Arena::new(comm, from, input.max(output))?];
         let pattern = Pattern::new(Dtype::Uint8, None, comm.size());
         let (iterations, warmups, checks) = (args.iterations, args.warmups, args.checks);
         Ok(Self { comm, mpi, iterations, warmups, checks, arenas, pattern })
@@ -163,7 +162,7 @@ impl<'c> Bench<'c> {
     ) -> dure::Result<Measured> {
         let placement = self.placement(case, geometry, in_place);
         let requests = self.requests(case, geometry, &placement);
-        self.prepare(&placement);
+        self.prepare(&placement)?;
         let mut report = self.measure(requests.clone())?;
         let choice = Choice::of(self.comm, case);
         // Right after Dure's loop, on the same buffers: what else the machine does meets both.
@@ -173,8 +172,11 @@ impl<'c> Bench<'c> {
             None
         };
         for _ in 0..self.checks {
-            self.prepare(&placement);
+            self.prepare(&placement)?;
             Calls::new(self.comm, requests.clone(), &mut self.arenas).make()?;
+            for (arena, len) in placement.extents() {
+                self.arenas[arena].download(len)?;
+            }
             report.wrong += self.wrong(case, geometry, &placement);
         }
         let figures = self.figures(case, geometry, &report, self.checks > 0)?;
@@ -260,12 +262,13 @@ impl<'c> Bench<'c> {
     }
 
     /// Poison in the output, known values in the input, guards around both.
-    fn prepare(&mut self, placement: &Placement) {
+    fn prepare(&mut self, placement: &Placement) -> dure::Result<()> {
         for (arena, len) in placement.extents() {
             self.arenas[arena].poison(len);
         }
         let Run { arena, at, len } = placement.input;
         self.pattern.fill(self.arenas[arena].bytes_mut(at, len), Origin::Rank(self.comm.rank()), 0);
+        placement.extents().try_for_each(|(arena, len)| self.arenas[arena].upload(len))
     }
 
     /// Elements of the output that are wrong, elements of a separate input that changed, and bytes written beside.
@@ -417,11 +420,11 @@ mod tests {
         let comm = Communicator::builder().connect().unwrap();
         let args = args("reduce-scatter -b 64K -e 64K -d half");
         let case = args.cases(1).unwrap()[0];
-        let mut bench = Bench::new(&comm, &args, None, &[case]).unwrap();
+        let mut bench = Bench::new(&comm, (&args, None), None, &[case]).unwrap();
         bench.pattern = Pattern::new(case.dtype, case.op, 1);
         let geometry = Geometry::new(&case, 1);
         let placement = bench.placement(&case, &geometry, false);
-        bench.prepare(&placement);
+        bench.prepare(&placement).unwrap();
         let Run { arena, at, len } = placement.output;
         bench.pattern.fill(bench.arenas[arena].bytes_mut(at, len), Origin::All, 0);
         spoil(&mut bench, &placement);

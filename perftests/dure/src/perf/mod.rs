@@ -16,8 +16,9 @@ mod table;
 
 use std::io::{self, IsTerminal, Write};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
-use dure::{Communicator, Config, Launch};
+use dure::{Communicator, Config, Device, Launch};
 use indicatif::ProgressBar;
 
 pub(crate) use self::args::Args;
@@ -56,10 +57,10 @@ pub(crate) fn run(args: &Args) -> Result<Verdict, Failure> {
     }
     log(&config);
     let mpi = args.vs.map(|Rival::Mpi| Mpi::start(args.local, &config)).transpose()?;
-    let comm = connect(&config, mpi.as_ref())?;
+    let (comm, device) = connect_on_device(args, config, mpi.as_ref())?;
     let library = mpi.as_ref().map(|mpi| mpi.library().to_owned());
     let setup = Setup { args, settings: describe(args), mpi: library };
-    let measured = measure(&comm, &setup, mpi.as_ref())?;
+    let measured = measure(&comm, (&setup, device.as_ref()), mpi.as_ref())?;
     let totals = measured.totals;
     // The others wait for this rank to leave, whatever becomes of the file.
     let written = match &args.json {
@@ -101,6 +102,22 @@ pub(crate) fn join(
     Ok(ControlFlow::Continue(comm))
 }
 
+/// Meets the other ranks, with the device that this rank's buffers are on, if they are on one.
+fn connect_on_device(
+    args: &Args,
+    config: Config,
+    mpi: Option<&Mpi>,
+) -> Result<(Communicator, Option<Arc<dyn Device>>), Failure> {
+    let launch = if mpi.is_some() { None } else { Launch::from_env(&config)? };
+    let Some(name) = args.device_of(launch.map_or(0, |launch| launch.rank))? else {
+        return Ok((connect(&config, mpi)?, None));
+    };
+    let config = config.device(vec![name]);
+    let opened = dure::devices::open(&config)?.into_iter().next();
+    let device = opened.map(|device| -> Arc<dyn Device> { device });
+    Ok((connect(&config, mpi)?, device))
+}
+
 /// Meets the other ranks: those of MPI's job, or those of the job that the environment names.
 fn connect(config: &Config, mpi: Option<&Mpi>) -> Result<Communicator, Failure> {
     let mut builder = Communicator::builder().config(config.clone());
@@ -136,14 +153,18 @@ struct Measured {
 }
 
 /// Measures all rows.
-fn measure(comm: &Communicator, setup: &Setup<'_>, mpi: Option<&Mpi>) -> Result<Measured, Failure> {
+fn measure(
+    comm: &Communicator,
+    (setup, device): (&Setup<'_>, Option<&Arc<dyn Device>>),
+    mpi: Option<&Mpi>,
+) -> Result<Measured, Failure> {
     let args = setup.args;
     let cases = args.cases(comm.size())?;
     let mut screen = (comm.rank() == 0).then(|| Screen::new(args, cases.len() as u64));
     if let Some(screen) = &screen {
         screen.print(&table::header(comm, setup))?;
     }
-    let mut bench = Bench::new(comm, args, mpi, &cases)?;
+    let mut bench = Bench::new(comm, (args, device), mpi, &cases)?;
     let mut measured = Measured::default();
     for case in &cases {
         if args.regret {
@@ -180,7 +201,9 @@ fn measure(comm: &Communicator, setup: &Setup<'_>, mpi: Option<&Mpi>) -> Result<
 
 /// The settings of the flags, for people.
 fn describe(args: &Args) -> String {
+    let on_device = args.device != ["host"];
     let given = [
+        ("device", on_device.then(|| args.device.join(","))),
         ("transport", args.transport.clone()),
         ("algorithm", args.algo.clone()),
         ("lanes", args.lanes.map(|lanes| lanes.to_string())),

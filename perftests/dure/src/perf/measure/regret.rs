@@ -51,7 +51,7 @@ impl Bench<'_> {
         let geometry = Geometry::new(case, comm.size());
         let placement = self.placement(case, &geometry, false);
         let requests = self.requests(case, &geometry, &placement);
-        self.prepare(&placement);
+        self.prepare(&placement)?;
         let chosen = self.chosen(&requests)?;
         let predictions = comm.explain(what, size_of(case, &geometry)).predictions;
         let mut turns = Vec::with_capacity(predictions.len());

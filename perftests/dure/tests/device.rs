@@ -1,0 +1,80 @@
+//! `dure device` and `dure perf --device` as scripts use them, on the reference plug-ins.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test says no")]
+
+use std::process::{Command, Output, Stdio};
+
+use dure_harness::plugins::{npu_a, npu_b};
+use serde_json::Value;
+
+fn dure(words: &[&str]) -> Output {
+    let plugins = format!("{},{}", npu_a().display(), npu_b().display());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dure"));
+    command.args(words).env("DURE_DEVICE_PLUGINS", plugins).stdin(Stdio::null()).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn devices_are_listed() {
+    let output = dure(&["device", "list", "--json", "-"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let rows: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let names: Vec<_> =
+        rows.as_array().unwrap().iter().map(|row| row["device"].as_str().unwrap()).collect();
+    assert_eq!((names.len(), names[0], names[16]), (32, "npu-a:0", "npu-b:0"));
+    let shown = text(&dure(&["device", "list"]).stdout);
+    assert!(
+        shown.contains("streams, peers, reductions") && shown.contains("opaque layout"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn a_plug_in_is_checked() {
+    let good = dure(&["device", "check", &npu_b().display().to_string()]);
+    let shown = text(&good.stdout);
+    assert!(good.status.success(), "{shown}");
+    assert_eq!(shown.matches("holds   ").count(), 12, "{shown}");
+    assert_eq!(shown.matches("absent  ").count(), 3, "{shown}");
+    let none = dure(&["device", "check", "/nowhere.so"]);
+    assert_eq!(none.status.code(), Some(1));
+    assert!(text(&none.stderr).contains("/nowhere.so cannot be loaded"), "{}", text(&none.stderr));
+}
+
+#[test]
+fn collectives_are_measured_on_devices() {
+    for devices in ["npu-a", "npu-a,npu-b,host"] {
+        let output = dure(&[
+            "perf",
+            "all-reduce",
+            "--local",
+            "3",
+            "-b",
+            "8",
+            "-e",
+            "64K",
+            "-f",
+            "64",
+            "-n",
+            "2",
+            "-w",
+            "1",
+            "--device",
+            devices,
+            "--json",
+            "-",
+        ]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        for row in report["results"].as_array().unwrap() {
+            assert_eq!(row["out_of_place"]["nwrong"], 0, "{row}");
+        }
+    }
+    let few = dure(&["perf", "all-reduce", "--local", "3", "--device", "npu-a,host"]);
+    assert_eq!(few.status.code(), Some(2), "{}", text(&few.stderr));
+    let unknown = dure(&["perf", "all-reduce", "--local", "2", "--device", "npu-c"]);
+    assert!(text(&unknown.stderr).contains("npu-a:N, npu-b:N"), "{}", text(&unknown.stderr));
+}
