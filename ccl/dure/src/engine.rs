@@ -475,7 +475,7 @@ impl Engine {
             self.scale_around(active, before, &mut request, what)?;
         } else if is_exchange(&request.action) && request.input.overlaps(request.output) {
             let copy = self
-                .temporary(active, request.input.len)
+                .temporary(active, (request.input.space, request.input.len))
                 .map_err(|e| executor_error(&e, self.me.0))?;
             before.push(Local { src: request.input, dst: copy, dtype: request.dtype, by: None });
             request.input = copy;
@@ -509,7 +509,7 @@ impl Engine {
             let dst = if what == Collective::AllReduce {
                 request.output
             } else {
-                self.temporary(active, request.input.len)
+                self.temporary(active, (request.input.space, request.input.len))
                     .map_err(|e| executor_error(&e, self.me.0))?
             };
             before.push(Local { src: request.input, dst, dtype, by: Some(by) });
@@ -526,16 +526,16 @@ impl Engine {
         Ok(())
     }
 
-    /// Memory of the transport's, until the batch is done.
+    /// Memory of the transport's, in a space where peers read it there, until the batch is done.
     pub(crate) fn temporary(
         &mut self,
         active: &mut Active,
-        len: usize,
+        (space, len): (Space, usize),
     ) -> std::result::Result<Memory, dure_exec::Error> {
         if len == 0 {
             return Ok(Memory::EMPTY);
         }
-        let (region, memory) = self.executor.alloc(len)?;
+        let (region, memory) = self.executor.alloc_in(space, len)?;
         active.temporary.push(region);
         Ok(memory)
     }

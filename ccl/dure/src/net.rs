@@ -9,6 +9,7 @@ use std::time::Instant;
 use crossbeam::queue::SegQueue;
 use dure_device::{Device, Queue, Space};
 use dure_exec::{Executor, Settings};
+use dure_npu::{NAME as NPU, Npu};
 use dure_plan::{FilePlan, Rank, verify};
 use dure_pool::cxl::{self, Cxl, Place};
 use dure_transport::{Card, Fabric, Peer, Transport};
@@ -175,14 +176,26 @@ fn transport_error(name: &str, error: dure_transport::Error) -> Error {
     Error::system(format!("the {name} transport cannot be opened")).because(error)
 }
 
-fn pool(id: &UniqueId, rank: u32, config: &Config) -> Result<Box<dyn Transport>> {
+/// The transport inside a host, with the memory of devices whose peers read it themselves.
+fn pool(
+    id: &UniqueId,
+    rank: u32,
+    config: &Config,
+    devices: &[Arc<dyn Device>],
+) -> Result<Box<dyn Transport>> {
     let options = dure_pool::Options {
         rank: Peer(rank),
         key: id.data_key(),
         capacity: None,
         huge_pages: config.huge_pages,
     };
-    Ok(Box::new(dure_pool::Pool::open(options).map_err(|e| transport_error(POOL, e))?))
+    let pool = dure_pool::Pool::open(options).map_err(|e| transport_error(POOL, e))?;
+    let pool: Box<dyn Transport> = Box::new(pool);
+    if !config.transport.allows(NPU) {
+        return Ok(pool);
+    }
+    // All ranks of a host have it, whether they have devices or not: they greet each other alike.
+    Ok(Box::new(Npu::new(pool, devices).map_err(|e| transport_error(NPU, e))?))
 }
 
 /// The transport through the pool that the settings name, if they name one.
@@ -216,7 +229,7 @@ fn transports(
 ) -> Result<Vec<Box<dyn Transport>>> {
     let mut subs: Vec<Box<dyn Transport>> = Vec::new();
     if config.transport.allows(POOL) {
-        subs.push(pool(id, rank, config)?);
+        subs.push(pool(id, rank, config, devices)?);
     }
     subs.extend(cxl(id, (rank, size), config)?);
     if config.transport.allows(RDMA) {

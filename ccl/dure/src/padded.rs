@@ -69,7 +69,8 @@ impl Engine {
         let bytes =
             |elems: u64| usize::try_from(elems).expect("the buffer was checked") * dtype.size();
         let len = bytes(count * u64::from(ranks));
-        let (from, into) = (self.temporary(active, len)?, self.temporary(active, len)?);
+        let room = (request.input.space, len);
+        let (from, into) = (self.temporary(active, room)?, self.temporary(active, room)?);
         let part = |whole: Memory, range: &Range<u64>| {
             whole.part(bytes(range.start), bytes(range.end - range.start))
         };

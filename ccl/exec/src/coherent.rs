@@ -1,7 +1,7 @@
 //! Messages between peers that see each other's stores: a short one lies in the line of its slot, with the flag; a middling
 //! one in the slot; and a long one stays where the sender has it, if it may, and the receiver reads it there.
 
-use dure_device::{Memory, Space};
+use dure_device::{Memory, Space, Work};
 use dure_plan::Chunks;
 use dure_transport::{Card, Peer, Span};
 
@@ -42,9 +42,57 @@ impl Run {
             self.hold_kept(machine, to, number, (memory, staging));
             return Ok(Begun::Done);
         }
+        if let Some(begun) = self.send_from_device(machine, to, src, (target, bytes))? {
+            return Ok(begun);
+        }
         let at = if bytes <= LINE as u64 { 0 } else { PAYLOAD };
         let ticket = self.copy_out(machine, src, slot.part(at, slot.len - at))?;
         Ok(Begun::Work(ticket, Then::Publish(to, target, bytes)))
+    }
+
+    /// Sends a message that may not stay where it is in the device's memory, by copying it to a staging buffer there; `None` when it
+    /// is the host's, or the peer's devices do not reach this one.
+    fn send_from_device(
+        &self,
+        machine: &mut Machine,
+        to: u32,
+        src: Chunks,
+        (target, bytes): (Target, u64),
+    ) -> Result<Option<Begun>, Error> {
+        let space = machine.shared_space(self.call.queue);
+        if space == Space::Host || bytes == 0 {
+            return Ok(None);
+        }
+        let Some(index) = machine.stage_in(space)? else {
+            return Ok(Some(Begun::Wait(machine.reader_of_staging())));
+        };
+        if machine.net.key(machine.staging(index).region, Peer(to)).is_none() {
+            machine.unstage(index);
+            return Ok(None);
+        }
+        let ticket = self.copy_out(machine, src, machine.staging(index).memory)?;
+        Ok(Some(Begun::Work(ticket, Then::PublishStaged(to, target, bytes, index))))
+    }
+
+    /// Says to a peer that its message is in a staging buffer, which is free again when the peer has read it.
+    #[allow(unsafe_code, reason = "writes into the peer's slot")]
+    pub(crate) fn publish_staged(
+        &self,
+        machine: &mut Machine,
+        to: u32,
+        (target, bytes): (Target, u64),
+        index: usize,
+    ) {
+        let card = machine.net.key(machine.staging(index).region, Peer(to));
+        let card = card.expect("the peer could read it when it was staged");
+        let place = Place::Region(InRegion { card, ..InRegion::default() });
+        let slot = target.slot.expect("a device's message goes through a slot of a coherent peer");
+        // SAFETY: the slot is free, and a window on it is alive as long as the link.
+        let written = unsafe { place.write(slot) };
+        assert!(written, "a card fits a slot");
+        let number = self.publish(machine, to, (slot, bytes), place.kind());
+        self.hold_kept(machine, to, number, (None, Some(index)));
+        machine.unstage(index);
     }
 
     /// Sends to a peer that reads in place, though memory is not coherent, by saying where the bytes are; `None` when the message
@@ -106,7 +154,9 @@ impl Run {
     ) -> Result<Option<Kept>, Error> {
         let [segment] = &machine.segments[..] else { return Ok(None) };
         let Buffer { memory: whole, cover } = self.buffer(machine, src.buf);
-        if bytes < u64::from(machine.settings.reading_bytes) || whole.space != Space::Host {
+        let on_host = whole.space == Space::Host;
+        // What a device has stays there, however short it is: on the way through the host it would be copied twice.
+        if on_host && bytes < u64::from(machine.settings.reading_bytes) || bytes == 0 {
             return Ok(None);
         }
         let (start, memory) = (segment.start, part(whole, segment));
@@ -117,7 +167,7 @@ impl Run {
             && let Some(card) = machine.net.key(cover.region, Peer(to))
         {
             let coherent = machine.link(to).is_coherent();
-            let output = if coherent { self.writable(machine, to) } else { None };
+            let output = if coherent && on_host { self.writable(machine, to) } else { None };
             let output = output.unwrap_or_default();
             machine.net.expose(Span {
                 region: cover.region,
@@ -125,6 +175,9 @@ impl Run {
                 len: bytes,
             });
             return here(Place::Region(InRegion { at: cover.offset + start, card, output }));
+        }
+        if !on_host {
+            return Ok(None);
         }
         // Where all have cores of their own, coherent peers read the message from this process faster.
         let pays = machine.settings.shares_cores || !machine.link(to).is_coherent();
@@ -186,7 +239,11 @@ impl Run {
 
     /// Where a coherent peer can write this call's output; blocks must lie alike on all ranks.
     fn writable(&self, machine: &Machine, to: u32) -> Option<(u64, Card)> {
-        let cover = self.call.output.cover.filter(|_| !self.geometry().layouts().ragged)?;
+        let output = self.call.output;
+        let cover = output.cover.filter(|_| !self.geometry().layouts().ragged)?;
+        if output.memory.space != Space::Host {
+            return None;
+        }
         Some((cover.offset, machine.net.key(cover.region, Peer(to))?))
     }
 
@@ -233,9 +290,32 @@ impl Run {
             Kind::Output => return Ok(Begun::Work(0, Then::Take { from, kept: false })),
             Kind::Address => return self.read(machine, from, (slot, len), sink),
         };
+        if payload.space != Space::Host && payload.space != machine.queues[self.call.queue].0 {
+            return self.unload(machine, from, payload, sink);
+        }
         let also = if kept { self.answer(from, sink) } else { None };
         let ticket = self.consume(machine, payload, Sink { also, ..sink })?;
         Ok(Begun::Work(ticket, Then::Take { from, kept }))
+    }
+
+    /// Copies a message from a device that is not this call's to a staging buffer, from where this call's goes on.
+    #[allow(unsafe_code, reason = "a device is given work")]
+    fn unload(
+        &self,
+        machine: &mut Machine,
+        from: u32,
+        payload: Memory,
+        sink: Sink,
+    ) -> Result<Begun, Error> {
+        let Some(staging) = machine.stage()? else {
+            return Ok(Begun::Wait(machine.reader_of_staging()));
+        };
+        let bytes = payload.len;
+        let queue = machine.queue_of(payload.space);
+        let work = Work::copy(payload, machine.staging(staging).memory.part(0, bytes));
+        // SAFETY: the peer keeps the message, and the staging buffer is this message's until it is given back.
+        let ticket = unsafe { machine.submit(queue, &work) }?;
+        Ok(Begun::WorkOn(queue, ticket, Then::Unload { from, staging, bytes, sink }))
     }
 
     /// The bytes of a message in a region of the peer's. Remembers where the peer's output is, if it says so.

@@ -226,7 +226,8 @@ impl Executor {
             let Call { prepared, input, output, digest } = call;
             let chunks = prepared.plan.shape.scratch;
             if chunks > 0 {
-                self.machine.scratch(0, prepared.lanes[0].scratch_bytes(chunks))?;
+                let (host, bytes) = (self.machine.host, prepared.lanes[0].scratch_bytes(chunks));
+                self.machine.need_scratch(host, 0, bytes)?;
             }
             self.machine.begin(0, digest);
             self.running = 1;
@@ -271,18 +272,18 @@ impl Executor {
     #[allow(unsafe_code, reason = "buffers of a call are raw memory until it is done")]
     unsafe fn submit_run(&mut self, call: Call, track: Track, at: usize) -> Result<(), Error> {
         let prepared = call.prepared;
-        if track == Track::Collective {
-            let chunks = prepared.plan.shape.scratch;
-            for (lane, geometry) in prepared.lanes.iter().enumerate() {
-                self.machine.scratch(lane, geometry.scratch_bytes(chunks))?;
-            }
-        }
         let space = if call.output.len > 0 && call.output.space != Space::Host {
             call.output.space
         } else {
             call.input.space
         };
         let queue = self.machine.queue_of(space);
+        if track == Track::Collective {
+            let chunks = prepared.plan.shape.scratch;
+            for (lane, geometry) in prepared.lanes.iter().enumerate() {
+                self.machine.need_scratch(queue, lane, geometry.scratch_bytes(chunks))?;
+            }
+        }
         // SAFETY: this function's contract.
         let input = unsafe { self.buffer(call.input) };
         // SAFETY: this function's contract.
@@ -324,7 +325,7 @@ impl Executor {
             Some((whole, region)) => {
                 Some(Cover { region: *region, offset: (memory.address() - whole.address()) as u64 })
             }
-            None if self.registers_all && memory.len > 0 && memory.space == Space::Host => {
+            None if memory.len > 0 && self.registers(memory.space) => {
                 // SAFETY: this function's contract; the region is released when the executor is idle.
                 let region = unsafe { self.machine.register(memory) };
                 self.passing.extend(region);
@@ -333,6 +334,14 @@ impl Executor {
             None => None,
         };
         Buffer { memory, cover }
+    }
+
+    /// Whether memory of a space is registered for each call: it costs nothing worth saving, and some peers are reached so.
+    fn registers(&self, space: Space) -> bool {
+        match space {
+            Space::Host => self.registers_all,
+            Space::Device(_) => self.machine.net.reaches(space),
+        }
     }
 
     /// Makes memory known to the transport for all calls to come. `None` when the transport does not take it, and it
@@ -366,6 +375,25 @@ impl Executor {
             .net
             .alloc(len)
             .map_err(|source| Error::NoMemory { what: "memory that the user asked for", source })?;
+        self.registered.push((memory, region));
+        self.allocated.push(region);
+        Ok((region, memory))
+    }
+
+    /// Allocates memory as `alloc` does, but of a device where its peers read that in place.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`].
+    pub fn alloc_in(&mut self, space: Space, len: usize) -> Result<(Region, Memory), Error> {
+        if !self.machine.net.reaches(space) {
+            return self.alloc(len);
+        }
+        let what = "memory of a device that the user asked for";
+        let (region, memory) = self
+            .machine
+            .net
+            .alloc_in(space, len)
+            .map_err(|source| Error::NoMemory { what, source })?;
         self.registered.push((memory, region));
         self.allocated.push(region);
         Ok((region, memory))

@@ -72,7 +72,8 @@ pub(crate) struct Machine {
     pub(crate) host: usize,
     /// The last ticket of each queue.
     tickets: Vec<u64>,
-    pub(crate) scratch: Vec<Option<Scratch>>,
+    /// By queue, then by lane: that of a device lies in its own memory where peers can read it there, or else in the host's.
+    scratch: Vec<Vec<Option<Scratch>>>,
     staging: Vec<Staging>,
     held: Vec<Held>,
     pub(crate) lent: Lent,
@@ -109,8 +110,8 @@ impl Machine {
             addresses,
             tickets: vec![0; queues.len()],
             host: position(&queues, Space::Host),
+            scratch: queues.iter().map(|_| vec![None; lanes]).collect(),
             queues,
-            scratch: (0..lanes).map(|_| None).collect(),
             staging: Vec::new(),
             held: Vec::new(),
             lent: Lent::default(),
@@ -340,42 +341,76 @@ impl Machine {
         unsafe { self.net.register(memory) }.ok()
     }
 
-    /// Scratch of at least `bytes` bytes for a lane.
-    pub(crate) fn scratch(&mut self, lane: usize, bytes: u64) -> Result<(), Error> {
+    /// The space that a queue's device shares with peers' devices; the host's otherwise.
+    pub(crate) fn shared_space(&self, queue: usize) -> Space {
+        let space = self.queues[queue].0;
+        if space != Space::Host && self.net.reaches(space) { space } else { Space::Host }
+    }
+
+    /// Memory of the transport's in a space.
+    fn alloc_in(
+        &mut self,
+        space: Space,
+        len: usize,
+        what: &'static str,
+    ) -> Result<(Region, Memory), Error> {
+        let got = match space {
+            Space::Host => self.net.alloc(len),
+            Space::Device(_) => self.net.alloc_in(space, len),
+        };
+        got.map_err(|source| Error::NoMemory { what, source })
+    }
+
+    /// Makes sure that a lane has at least `bytes` bytes of scratch for calls of a queue.
+    pub(crate) fn need_scratch(
+        &mut self,
+        queue: usize,
+        lane: usize,
+        bytes: u64,
+    ) -> Result<(), Error> {
         let bytes = usize::try_from(bytes).expect("scratch is a few slots long");
-        if bytes == 0 || self.scratch[lane].is_some_and(|s| s.memory.len >= bytes) {
+        if bytes == 0 || self.scratch[queue][lane].is_some_and(|s| s.memory.len >= bytes) {
             return Ok(());
         }
-        if let Some(old) = self.scratch[lane].take() {
+        if let Some(old) = self.scratch[queue][lane].take() {
             self.net.release(old.region);
         }
-        let (region, memory) = self
-            .net
-            .alloc(bytes)
-            .map_err(|source| Error::NoMemory { what: "the scratch of a lane", source })?;
-        self.scratch[lane] = Some(Scratch { region, memory });
+        let space = self.shared_space(queue);
+        let (region, memory) = self.alloc_in(space, bytes, "the scratch of a lane")?;
+        self.scratch[queue][lane] = Some(Scratch { region, memory });
         Ok(())
+    }
+
+    /// The scratch of a lane for calls of a queue.
+    #[inline]
+    pub(crate) fn scratch(&self, queue: usize, lane: usize) -> Option<Scratch> {
+        self.scratch[queue][lane]
     }
 
     /// All scratch and staging.
     pub(crate) fn memory(&self) -> impl Iterator<Item = Memory> {
-        let scratch = self.scratch.iter().flatten().map(|scratch| scratch.memory);
+        let scratch = self.scratch.iter().flatten().flatten().map(|scratch| scratch.memory);
         scratch.chain(self.staging.iter().map(|staging| staging.memory))
     }
 
-    /// A free staging buffer of a slot's size; `None` when all are in flight.
+    /// A free staging buffer of a slot's size on the host; `None` when all are in flight.
     pub(crate) fn stage(&mut self) -> Result<Option<usize>, Error> {
-        if let Some(index) = self.staging.iter().position(|s| s.users == 0) {
+        self.stage_in(Space::Host)
+    }
+
+    /// The same in some space.
+    pub(crate) fn stage_in(&mut self, space: Space) -> Result<Option<usize>, Error> {
+        let there = |staging: &Staging| staging.memory.space == space;
+        if let Some(index) = self.staging.iter().position(|s| s.users == 0 && there(s)) {
             self.staging[index].users = 1;
             return Ok(Some(index));
         }
-        if self.staging.len() >= self.settings.slots as usize * self.recorders.len() {
+        let most = self.settings.slots as usize * self.recorders.len();
+        if self.staging.iter().filter(|staging| there(staging)).count() >= most {
             return Ok(None);
         }
-        let (region, memory) = self
-            .net
-            .alloc(self.settings.slot_bytes as usize)
-            .map_err(|source| Error::NoMemory { what: "a staging buffer", source })?;
+        let len = self.settings.slot_bytes as usize;
+        let (region, memory) = self.alloc_in(space, len, "a staging buffer")?;
         self.staging.push(Staging { region, memory, users: 1 });
         Ok(Some(self.staging.len() - 1))
     }

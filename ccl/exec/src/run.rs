@@ -14,6 +14,7 @@ use crate::plan::{Lands, LanePlan};
 use crate::prepared::Prepared;
 use crate::recorder::Event;
 use crate::slot::{Kind, LINE};
+use crate::work::Sink;
 
 /// Whether a run got further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,8 +56,12 @@ pub(crate) enum Then {
     Take { from: u32, kept: bool },
     /// So is the staging buffer that the message was read to.
     TakeStaged(u32, usize),
+    /// The message was copied from another device to a staging buffer, and goes on from there.
+    Unload { from: u32, staging: usize, bytes: usize, sink: Sink },
     /// The payload is where it belongs: signal it.
     Publish(u32, Target, u64),
+    /// The payload is in a staging buffer that the peer reads: say so.
+    PublishStaged(u32, Target, u64, usize),
     /// The payload is in a staging buffer: post it.
     PostStaged(u32, Target, u64, usize),
 }
@@ -65,8 +70,10 @@ impl Then {
     /// Whose message it is about to post.
     fn to(&self) -> Option<u32> {
         match *self {
-            Self::Publish(to, ..) | Self::PostStaged(to, ..) => Some(to),
-            Self::Next | Self::Take { .. } | Self::TakeStaged(..) => None,
+            Self::Publish(to, ..) | Self::PublishStaged(to, ..) | Self::PostStaged(to, ..) => {
+                Some(to)
+            }
+            Self::Next | Self::Take { .. } | Self::TakeStaged(..) | Self::Unload { .. } => None,
         }
     }
 }
@@ -77,8 +84,10 @@ pub(crate) enum Begun {
     Wait(Option<u32>),
     /// It is done.
     Done,
-    /// The device works on it.
+    /// The device of the call works on it.
     Work(u64, Then),
+    /// The device of another queue does.
+    WorkOn(usize, u64, Then),
 }
 
 /// Where the messages to a peer go in this call.
@@ -105,7 +114,8 @@ pub(crate) struct Run {
     pub(crate) id: u64,
     pub(crate) at: usize,
     pub(crate) pass: u32,
-    working: Option<(u64, Then)>,
+    /// What a queue works on for the current step, and what follows.
+    working: Option<(usize, u64, Then)>,
     /// Whom it waits for.
     pub(crate) waits_for: Option<u32>,
     started: bool,
@@ -288,7 +298,7 @@ impl Run {
 
     /// Tries to do the current step, or to go on with it. False when it has to wait.
     fn step(&mut self, machine: &mut Machine, step: &Step) -> Result<bool, Error> {
-        let (ticket, then) = match self.working.take() {
+        let (mut queue, mut ticket, mut then) = match self.working.take() {
             Some(work) => work,
             None => match self.begin(machine, step)? {
                 Begun::Wait(peer) => {
@@ -296,14 +306,22 @@ impl Run {
                     return Ok(false);
                 }
                 Begun::Done => return Ok(true),
-                Begun::Work(ticket, then) => (ticket, then),
+                Begun::Work(ticket, then) => (self.call.queue, ticket, then),
+                Begun::WorkOn(queue, ticket, then) => (queue, ticket, then),
             },
         };
-        let done = machine.queues[self.call.queue].1.completed()? >= ticket
-            && self.finish(machine, &then)?;
+        let mut worked = machine.queues[queue].1.completed()? >= ticket;
+        if let (true, Then::Unload { from, staging, bytes, sink }) = (worked, then) {
+            self.segments(machine, sink.dst);
+            let message = machine.staging(staging).memory.part(0, bytes);
+            (queue, ticket) = (self.call.queue, self.consume(machine, message, sink)?);
+            then = Then::TakeStaged(from, staging);
+            worked = machine.queues[queue].1.completed()? >= ticket;
+        }
+        let done = worked && self.finish(machine, &then)?;
         if !done {
             self.waits_for = then.to();
-            self.working = Some((ticket, then));
+            self.working = Some((queue, ticket, then));
         }
         Ok(done)
     }
@@ -327,7 +345,7 @@ impl Run {
             machine.link(to).ready()?;
         }
         match *then {
-            Then::Next => {}
+            Then::Next | Then::Unload { .. } => {}
             Then::Take { from, kept: false } => machine.take(from, self.lane, true, false),
             Then::Take { from, kept: true } => machine.take_kept(from, self.lane)?,
             Then::TakeStaged(from, staging) => {
@@ -341,6 +359,9 @@ impl Run {
                 }
                 None => return Ok(self.post(machine, (to, target, bytes), &[]).is_some()),
             },
+            Then::PublishStaged(to, target, bytes, staging) => {
+                self.publish_staged(machine, to, (target, bytes), staging);
+            }
             Then::PostStaged(to, target, bytes, staging) => {
                 let span = machine.staged(staging, bytes);
                 match self.post(machine, (to, target, bytes), &[span]) {

@@ -266,7 +266,9 @@ impl ShortRun {
         let whole = match piece.buf {
             Buf::Input => self.input,
             Buf::Output => self.output,
-            Buf::Scratch => machine.scratch[LANE].map_or(Memory::EMPTY, |scratch| scratch.memory),
+            Buf::Scratch => {
+                machine.scratch(machine.host, LANE).map_or(Memory::EMPTY, |scratch| scratch.memory)
+            }
         };
         whole.part(piece.at, piece.len)
     }

@@ -188,7 +188,7 @@ impl Run {
         match buf {
             Buf::Input => self.call.input,
             Buf::Output => self.call.output,
-            Buf::Scratch => machine.scratch[self.lane].map_or(
+            Buf::Scratch => machine.scratch(self.call.queue, self.lane).map_or(
                 Buffer { memory: Memory::EMPTY, cover: None },
                 |s| Buffer { memory: s.memory, cover: Some(Cover { region: s.region, offset: 0 }) },
             ),

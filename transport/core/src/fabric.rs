@@ -2,7 +2,7 @@
 
 use std::os::fd::RawFd;
 
-use dure_device::Memory;
+use dure_device::{Memory, Space};
 
 use crate::doorbell::Doorbells;
 use crate::{
@@ -231,6 +231,20 @@ impl Transport for Fabric {
     fn alloc_for(&mut self, peer: Peer, len: usize) -> Result<(Region, Memory)> {
         let sub = self.of(peer);
         let (region, memory) = self.subs[sub].alloc_for(peer, len)?;
+        let parts = self.only(sub, region);
+        Ok((Region(insert(&mut self.regions, parts)), memory))
+    }
+
+    fn reaches(&self, space: Space) -> bool {
+        self.subs.iter().any(|sub| sub.reaches(space))
+    }
+
+    fn alloc_in(&mut self, space: Space, len: usize) -> Result<(Region, Memory)> {
+        let sub = self.subs.iter().position(|sub| sub.reaches(space));
+        let refused =
+            Error::Unsupported { transport: NAME, what: "allocate memory of this device" };
+        let sub = sub.ok_or(refused)?;
+        let (region, memory) = self.subs[sub].alloc_in(space, len)?;
         let parts = self.only(sub, region);
         Ok((Region(insert(&mut self.regions, parts)), memory))
     }

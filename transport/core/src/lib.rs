@@ -34,7 +34,7 @@ use std::fmt::{self, Debug};
 use std::os::fd::RawFd;
 use std::time::Duration;
 
-use dure_device::Memory;
+use dure_device::{Memory, Space};
 
 pub use crate::fabric::Fabric;
 
@@ -300,6 +300,22 @@ pub trait Transport: Send + Debug {
         self.alloc(len)
     }
 
+    /// Whether memory in this space, a device's, can be a region that some peers read where it lies by their own devices, while
+    /// the memory is not copied to the host: `alloc_in` allocates such memory, and `register` takes it at no cost worth saving.
+    fn reaches(&self, space: Space) -> bool {
+        let _ = space;
+        false
+    }
+
+    /// Allocates zeroed memory of a device, a region as by `register`, until `release`.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] unless it `reaches` the space; [`Error::Exhausted`].
+    fn alloc_in(&mut self, space: Space, len: usize) -> Result<(Region, Memory)> {
+        let _ = (space, len);
+        Err(Error::Unsupported { transport: self.name(), what: "allocate memory of a device" })
+    }
+
     /// Makes memory of the user a region: puts may be sent from it, and peers that get its key may write it.
     ///
     /// # Errors
@@ -348,7 +364,7 @@ pub trait Transport: Send + Debug {
 
     /// The bytes of a peer's region where they lie, as the peer has exposed them; `None` when there are no such bytes, or the
     /// [`Caps`] do not say `in_place`. They are for reading only, and stay mapped as a `window` does; where there is one, they
-    /// are a part of it.
+    /// are a part of it. Bytes of a device are in the space of this side's device that reads them.
     fn fetch(&mut self, region: RemoteRegion, at: u64, len: u64) -> Option<Memory> {
         let [at, len] = [at, len].map(|n| usize::try_from(n).ok());
         let (window, at, len) = (self.window(region)?, at?, len?);

@@ -403,7 +403,7 @@ pub struct Transports(Names);
 
 impl Transports {
     /// Every name there is.
-    pub const KNOWN: [&str; 4] = ["pool", "cxl", "rdma", "tcp"];
+    pub const KNOWN: [&str; 5] = ["pool", "npu", "cxl", "rdma", "tcp"];
 
     /// Whether a transport may be used.
     pub fn allows(&self, name: &str) -> bool {
