@@ -36,6 +36,21 @@ impl Call {
     /// # Panics
     /// When a byte is wrong.
     pub fn check(&self, on: &Communicator, device: &Arc<dyn Device>) -> Result<()> {
+        self.check_crossing(on, device).map(drop)
+    }
+
+    /// The same; with how many bytes the device copied from and to memory of the host during the call, if it counts them.
+    ///
+    /// # Errors
+    /// As [`Call::check`].
+    ///
+    /// # Panics
+    /// As [`Call::check`].
+    pub fn check_crossing(
+        &self,
+        on: &Communicator,
+        device: &Arc<dyn Device>,
+    ) -> Result<Option<u64>> {
         let (me, ranks) = (on.rank(), on.size());
         let Blocks { input, output } = self.what.blocks(ranks, Rank(me));
         let elem = self.dtype.size();
@@ -59,8 +74,10 @@ impl Call {
             op: self.op.clone(),
         };
         // SAFETY: the buffer lives until after the wait, and nobody else knows of it.
+        let before = device.host_bytes();
         let operation = unsafe { on.enqueue(vec![request], None) }?;
         on.wait(&operation)?;
+        let crossed = device.host_bytes().zip(before).map(|(after, before)| after - before);
         let result = buffer.read();
         for (i, got) in result[output_at..][..bytes(output)].chunks_exact(elem).enumerate() {
             let want = self.expected(&data, me, i as u64);
@@ -75,7 +92,7 @@ impl Call {
             image[..start] == result[..start] && image[end..] == result[end..],
             "rank {me} of {ranks}: {self:?} wrote outside its output"
         );
-        Ok(())
+        Ok(crossed)
     }
 
     /// Where input and output begin in one allocation, and how long that is.

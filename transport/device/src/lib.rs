@@ -168,6 +168,11 @@ pub trait Device: Send + Sync + Debug {
         let _ = imported;
     }
 
+    /// How many bytes it has copied from and to memory of the host since it was opened, where it counts them.
+    fn host_bytes(&self) -> Option<u64> {
+        None
+    }
+
     /// Opens a queue of work. Queues are independent of one another.
     ///
     /// # Errors

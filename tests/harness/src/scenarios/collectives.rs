@@ -49,6 +49,36 @@ pub(super) fn of_count(seat: &Seat, count: u64) -> Result<()> {
     on.barrier()
 }
 
+/// Every collective, with operations that devices know: none of it passes through memory of the host, nor is the device's memory
+/// mapped in this process.
+pub(super) fn on_devices_alone(seat: &Seat) -> Result<()> {
+    let on = &seat.communicator;
+    let roots = roots(on);
+    // When ranks connect, in the first round, each reads a page of the other's device to the host, to compare it.
+    for round in 0..2 {
+        for arg in &seat.args {
+            let count: u64 = arg.parse().expect("counts are numbers");
+            for what in moving(&roots).into_iter().chain(reducing(&roots)) {
+                for op in [ReduceOp::Sum, ReduceOp::Max, ReduceOp::Avg] {
+                    for in_place in [false, true] {
+                        let op = op.clone();
+                        let call = Call { what, count, dtype: Dtype::F32, op, in_place };
+                        let crossed = call.check_crossing(on, &seat.device)?;
+                        let me = on.rank();
+                        assert!(
+                            round == 0 || crossed == Some(0),
+                            "rank {me}: {crossed:?} {call:?}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+    let maps = std::fs::read_to_string("/proc/self/maps").expect("a process sees its own mappings");
+    assert!(!maps.contains("memfd:npu"), "memory of a device is mapped here:\n{maps}");
+    on.finalize()
+}
+
 /// Every type with every operation that it has, in place and not, and moved by every collective.
 pub(super) fn types(seat: &Seat) -> Result<()> {
     let on = &seat.communicator;

@@ -28,6 +28,7 @@ pub struct Scenario {
 const ALL: &[Scenario] = &[
     Scenario { name: "nothing", run: nothing },
     Scenario { name: "collectives", run: collectives::collectives },
+    Scenario { name: "on-devices-alone", run: collectives::on_devices_alone },
     Scenario { name: "types", run: collectives::types },
     Scenario { name: "small-loop", run: collectives::small_loop },
     Scenario { name: "typed", run: typed::typed },

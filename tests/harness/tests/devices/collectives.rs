@@ -33,6 +33,16 @@ fn on_one_vendor_s_devices() {
 }
 
 #[test]
+fn nothing_passes_through_the_host_between_devices_of_one_family() {
+    for devices in ["aa", "aaa", "aaaa", "aaaaaaaa"] {
+        on(devices).run("on-devices-alone", &["1", "7", "3000", "40000"]).expect_well();
+    }
+    // Without the transport there are no counts of nothing.
+    let report = on("aa").set("DURE_TRANSPORT", "^npu").run("on-devices-alone", &["7"]);
+    assert!(report.to_string().contains("rank 0: Some("), "{report}");
+}
+
+#[test]
 fn on_another_vendor_s_devices() {
     for devices in ["bb", "bbb", "bbbb", "bbbbbbbb"] {
         on(devices).run("collectives", &COUNTS).expect_well();

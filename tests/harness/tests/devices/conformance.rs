@@ -35,7 +35,7 @@ fn the_reference_in_c_holds_to_every_property_that_it_offers() {
 }
 
 /// The tables of the reference plug-ins, which faults are planted in.
-fn table(path: &'static Path) -> abi::Plugin {
+pub(crate) fn table(path: &'static Path) -> abi::Plugin {
     // SAFETY: a plug-in of ours, which is never unloaded.
     let library = unsafe { libloading::Library::new(path) }.unwrap();
     // SAFETY: the header gives the function this type.
@@ -48,7 +48,7 @@ fn table(path: &'static Path) -> abi::Plugin {
 }
 
 /// The plug-in with a fault.
-fn planted(
+pub(crate) fn planted(
     path: &'static Path,
     plant: impl FnOnce(&mut abi::Plugin),
 ) -> Result<Arc<Plugin>, Refusal> {

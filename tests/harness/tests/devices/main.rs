@@ -5,3 +5,4 @@
 mod collectives;
 mod conformance;
 mod gone;
+mod paths;

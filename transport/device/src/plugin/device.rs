@@ -232,6 +232,10 @@ impl Device for PluginDevice {
         }
     }
 
+    fn host_bytes(&self) -> Option<u64> {
+        self.counters().map(|counters| counters.from_host + counters.to_host)
+    }
+
     fn queue(&self) -> Result<Box<dyn Queue>> {
         Ok(Box::new(PluginQueue::open(Arc::clone(&self.0))?))
     }
