@@ -21,7 +21,7 @@ pub(crate) struct Layout {
     /// So many ranks on the processors of this host.
     #[arg(long, value_name = "N", conflicts_with = "layout", value_parser = clap::value_parser!(u32).range(1..=4096))]
     local: Option<u32>,
-    /// Transports that may be used: pool, rdma, tcp; with ^ in front all but these.
+    /// Transports that may be used: pool, npu, cxl, rdma, tcp; with ^ in front all but these.
     #[arg(long, value_name = "LIST")]
     transport: Option<String>,
     /// A profile: what messages and work cost, as measured.

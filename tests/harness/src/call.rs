@@ -73,8 +73,8 @@ impl Call {
             dtype: self.dtype,
             op: self.op.clone(),
         };
-        // SAFETY: the buffer lives until after the wait, and nobody else knows of it.
         let before = device.host_bytes();
+        // SAFETY: the buffer lives until after the wait, and nobody else knows of it.
         let operation = unsafe { on.enqueue(vec![request], None) }?;
         on.wait(&operation)?;
         let crossed = device.host_bytes().zip(before).map(|(after, before)| after - before);

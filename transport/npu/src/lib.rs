@@ -362,18 +362,15 @@ impl Transport for Npu {
     fn poll(&mut self, events: &mut Vec<Event>) {
         let before = events.len();
         self.inner.poll(events);
-        for at in before..events.len() {
-            let Event::Up { peer, hello } = &mut events[at] else { continue };
+        for event in &mut events[before..] {
+            let Event::Up { peer, hello } = event else { continue };
             let peer = *peer;
-            match Verdict::split(hello) {
-                Some((reads, rest)) => {
-                    *hello = rest;
-                    self.known(peer).reads = reads;
-                }
-                None => {
-                    let error = Error::Protocol { what: "a greeting without a word on devices" };
-                    events[at] = Event::Lost { peer, error };
-                }
+            if let Some((reads, rest)) = Verdict::split(hello) {
+                *hello = rest;
+                self.known(peer).reads = reads;
+            } else {
+                let error = Error::Protocol { what: "a greeting without a word on devices" };
+                *event = Event::Lost { peer, error };
             }
         }
     }

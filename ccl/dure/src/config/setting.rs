@@ -547,9 +547,9 @@ mod tests {
         let allowed = |text: &str| {
             Transports::KNOWN.map(|name| Transports::parse(text).unwrap().allows(name))
         };
-        assert_eq!(allowed("tcp"), [false, false, false, true]);
-        assert_eq!(allowed("^tcp"), [true, true, true, false]);
-        assert_eq!(allowed("TCP, pool"), [true, false, false, true]);
+        assert_eq!(allowed("tcp"), [false, false, false, false, true]);
+        assert_eq!(allowed("^tcp"), [true, true, true, true, false]);
+        assert_eq!(allowed("TCP, pool"), [true, false, false, false, true]);
         assert!(Transports::default().allows("tcp"));
         assert!(
             Transports::parse("^tcp,pool,rdma,cxl").unwrap_err().contains("no transport is left")

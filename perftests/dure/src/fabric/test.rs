@@ -107,7 +107,9 @@ impl Kind {
             Err(Failure::Usage(format!("{test} is not offered over --transport {wire}: {why}")))
         };
         match self {
-            Self::Npu => refuse("there is no such transport yet (allowed: rdma, tcp, pool, cxl)"),
+            Self::Npu => refuse(
+                "what devices read of each other is no put: see dure perf --device (allowed: rdma, tcp, pool, cxl)",
+            ),
             Self::Rdma if cfg!(not(feature = "verbs")) => {
                 refuse("this build was made without the feature `verbs` (allowed: tcp, pool, cxl)")
             }

@@ -66,7 +66,7 @@ pub(crate) struct Args {
     /// Start this many ranks on this host.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub(crate) local: Option<u32>,
-    /// Transports that may be used: pool, rdma, tcp; with ^ in front all but these.
+    /// Transports that may be used: pool, npu, cxl, rdma, tcp; with ^ in front all but these.
     #[arg(long, value_name = "LIST")]
     pub(crate) transport: Option<String>,
     /// Algorithms that may be used for the collective; `dure plan list` names them.

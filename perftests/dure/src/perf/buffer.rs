@@ -91,7 +91,7 @@ impl<'c> Arena<'c> {
 
     /// Has the device, if there is one, hold what this process has written: `len` bytes of data and the guards.
     pub(crate) fn upload(&mut self, len: usize) -> dure::Result<()> {
-        self.transfer(len, |image, device| Work::copy(image, device))
+        self.transfer(len, Work::copy)
     }
 
     /// Has this process see what the device holds.
@@ -99,7 +99,6 @@ impl<'c> Arena<'c> {
         self.transfer(len, |image, device| Work::copy(device, image))
     }
 
-    #[expect(clippy::needless_pass_by_ref_mut, reason = "the image is written")]
     fn transfer(
         &mut self,
         len: usize,

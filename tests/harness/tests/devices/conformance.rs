@@ -2,7 +2,7 @@
 
 use std::ffi::{c_int, c_void};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 use std::thread;
 use std::time::Duration;
 
@@ -80,7 +80,8 @@ fn an_event_that_never_completes_is_found() {
         let status = real!(npu_a, completed(stream, event));
         // The engine is heard of one event late.
         // SAFETY: the caller's promise.
-        unsafe { *event = (*event).saturating_sub(1) };
+        let event = unsafe { &mut *event };
+        *event = event.saturating_sub(1);
         status
     }
     let broken = broken(npu_a(), |table| table.completed = Some(completed));
@@ -102,7 +103,7 @@ fn a_copy_that_is_complete_too_early_is_found() {
             real!(npu_b, copy(stream, &raw const now, 1));
             let dst = one.dst.expose_provenance();
             thread::spawn(move || {
-                thread::sleep(Duration::from_millis(300));
+                thread::park_timeout(Duration::from_millis(300));
                 let dst: *mut u8 = std::ptr::with_exposed_provenance_mut(dst);
                 // SAFETY: whoever found the fault has left the buffer to the device.
                 unsafe { dst.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
@@ -259,7 +260,7 @@ fn memory_that_is_freed_twice_is_found() {
 #[test]
 fn a_stream_that_works_out_of_order_is_found() {
     /// Holds one copy to the device back until the next.
-    static HELD: std::sync::Mutex<Vec<(usize, usize, u64)>> = std::sync::Mutex::new(Vec::new());
+    static HELD: RwLock<Vec<(usize, usize, u64)>> = RwLock::new(Vec::new());
     unsafe extern "C" fn copy(
         stream: *mut abi::Stream,
         copies: *const abi::Copy,
@@ -269,7 +270,7 @@ fn a_stream_that_works_out_of_order_is_found() {
         let one = unsafe { *copies };
         let status = real!(npu_b, copy(stream, copies, count));
         if one.bytes == 200_000 && one.src_is_host == 1 {
-            let mut held = HELD.lock().unwrap();
+            let mut held = HELD.write().unwrap();
             for (src, dst, bytes) in held.drain(..) {
                 let (src, dst) =
                     (std::ptr::without_provenance(src), std::ptr::without_provenance_mut(dst));

@@ -48,7 +48,8 @@ fn a_path_that_corrupts_is_not_used() {
         if status == abi::OK {
             // What it shows begins one byte later.
             // SAFETY: as above.
-            unsafe { *address = (*address).wrapping_byte_add(1) };
+            let address = unsafe { &mut *address };
+            *address = (*address).wrapping_byte_add(1);
         }
         status
     }

@@ -34,7 +34,7 @@ pub(super) struct Args {
     /// Start this many ranks on this host.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=4096))]
     local: Option<u32>,
-    /// Transports that may be used: pool, rdma, tcp; with ^ in front all but these.
+    /// Transports that may be used: pool, npu, cxl, rdma, tcp; with ^ in front all but these.
     #[arg(long, value_name = "LIST")]
     transport: Option<String>,
     /// About how long to measure. Slow wires take longer: each size is sent a few times at least.
