@@ -226,9 +226,9 @@ impl Device for PluginDevice {
 
     unsafe fn forget(&self, imported: Memory) {
         if let Some(forget) = self.0.plugin.table.forget {
+            // A device that is gone has forgotten everything.
             // SAFETY: the device is open; the caller promises that it was imported and nothing uses it.
-            let status = unsafe { forget(self.0.raw.as_ptr(), imported.ptr.as_ptr().cast()) };
-            debug_assert_eq!(status, abi::OK, "what was imported can be forgotten");
+            let _ = unsafe { forget(self.0.raw.as_ptr(), imported.ptr.as_ptr().cast()) };
         }
     }
 
