@@ -52,6 +52,28 @@ pub(super) fn npus(host: &Host) -> Finding {
     )
 }
 
+/// Plug-ins where the library looks for them by itself.
+pub(super) fn plugins(host: &Host) -> Finding {
+    const NAME: &str = "device plug-ins";
+    let mut found = host.names(dure::devices::FOLDER, &[""]);
+    found.retain(|name| name.ends_with(".so"));
+    if found.is_empty() {
+        let text = "devices are used only if DURE_DEVICE_PLUGINS names plug-ins";
+        return Finding::new(
+            NAME,
+            Level::Absent,
+            format!("none in {}", dure::devices::FOLDER),
+            text,
+        );
+    }
+    Finding::new(
+        NAME,
+        Level::Ok,
+        found.join(", "),
+        "DURE_DEVICE chooses devices: see dure device list",
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::tests::Tree;
@@ -68,6 +90,13 @@ mod tests {
         assert!(gpus(&Tree::new(&files[..1]).host()).state.contains("no device nodes"));
         assert_eq!(gpus(&Tree::new(&files[2..]).host()).level, Level::Absent);
         assert!(gpus(&Tree::new(&[("dev/kfd", "")]).host()).state.contains("AMD"));
+    }
+
+    #[test]
+    fn plug_ins_are_libraries_in_their_folder() {
+        let files = [("usr/lib/dure/devices/libnpu_b.so", ""), ("usr/lib/dure/devices/README", "")];
+        assert_eq!(plugins(&Tree::new(&files).host()).state, "libnpu_b.so");
+        assert_eq!(plugins(&Tree::new(&files[1..]).host()).level, Level::Absent);
     }
 
     #[test]

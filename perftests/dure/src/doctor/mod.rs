@@ -104,6 +104,7 @@ fn examine(host: &Host) -> Vec<Finding> {
     ]);
     findings.extend([network::rdma(host), network::verbs_library(host)]);
     findings.extend([cxl::cxl(host), accelerators::gpus(host), accelerators::npus(host)]);
+    findings.push(accelerators::plugins(host));
     findings
 }
 
