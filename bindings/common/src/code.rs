@@ -1,19 +1,21 @@
-//! The numbers of `dureResult_t`, and what each kind of error is in them.
+//! The numbers of `...Result_t`, and what each kind of error is in them.
+
+#![allow(missing_docs, reason = "the headers document the numbers")]
 
 use std::ffi::{CStr, c_int};
 
 use dure::ErrorKind;
 
-pub(crate) const SUCCESS: c_int = 0;
-pub(crate) const UNHANDLED_DEVICE_ERROR: c_int = 1;
-pub(crate) const SYSTEM_ERROR: c_int = 2;
-pub(crate) const INTERNAL_ERROR: c_int = 3;
-pub(crate) const INVALID_ARGUMENT: c_int = 4;
-pub(crate) const INVALID_USAGE: c_int = 5;
-pub(crate) const REMOTE_ERROR: c_int = 6;
-pub(crate) const IN_PROGRESS: c_int = 7;
-pub(crate) const TIMEOUT: c_int = 8;
-pub(crate) const DEGRADED: c_int = 9;
+pub const SUCCESS: c_int = 0;
+pub const UNHANDLED_DEVICE_ERROR: c_int = 1;
+pub const SYSTEM_ERROR: c_int = 2;
+pub const INTERNAL_ERROR: c_int = 3;
+pub const INVALID_ARGUMENT: c_int = 4;
+pub const INVALID_USAGE: c_int = 5;
+pub const REMOTE_ERROR: c_int = 6;
+pub const IN_PROGRESS: c_int = 7;
+pub const TIMEOUT: c_int = 8;
+pub const DEGRADED: c_int = 9;
 
 /// The code of an error.
 ///

@@ -12,61 +12,57 @@ use crate::boundary::{Done, boundary, boundary_on};
 use crate::comm::Comm;
 use crate::config::{Fields, Settings};
 use crate::group::{self, Job};
-use crate::{code, environment, number, thread};
+use crate::{Interface, code, environment, number, thread};
 
-/// `dureUniqueId`.
+/// `...UniqueId`.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
-pub(super) struct RawUniqueId {
-    pub(super) internal: [u8; 128],
+pub struct RawUniqueId {
+    pub internal: [u8; 128],
 }
 
-/// `DURE_SPLIT_NOCOLOR`.
-pub(super) const NO_COLOR: c_int = -1;
-/// The flags of `dureCommShrink`.
-pub(super) const SHRINK_DEFAULT: c_int = 0;
-pub(super) const SHRINK_ABORT: c_int = 1;
+/// `..._SPLIT_NOCOLOR`.
+pub const NO_COLOR: c_int = -1;
+/// The flags of `...CommShrink`.
+pub const SHRINK_DEFAULT: c_int = 0;
+pub const SHRINK_ABORT: c_int = 1;
 /// The number of the host among the devices.
-pub(super) const HOST: c_int = -1;
+pub const HOST: c_int = -1;
 
-#[unsafe(no_mangle)]
-extern "C" fn dureGetUniqueId(unique_id: Out<RawUniqueId>) -> c_int {
+pub fn get_unique_id<I: Interface>(unique_id: Out<RawUniqueId>) -> c_int {
     boundary(|| {
         let place = unique_id.place("uniqueId")?;
-        place.set(RawUniqueId { internal: UniqueId::new(&environment::config()?)?.0 });
+        place.set(RawUniqueId { internal: UniqueId::new(&environment::config::<I>()?)?.0 });
         Ok(())
     })
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn dureCommInitRank(
+pub fn comm_init_rank<I: Interface>(
     comm: Out<CommPtr>,
     nranks: c_int,
     comm_id: RawUniqueId,
     rank: c_int,
 ) -> c_int {
-    boundary(|| init_rank(comm, nranks, comm_id, ("rank", rank), ConfigPtr::NONE))
+    boundary(|| init_rank(comm, nranks, comm_id, ("rank", rank), ConfigPtr::<I>::NONE))
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn dureCommInitRankConfig(
+pub fn comm_init_rank_config<I: Interface>(
     comm: Out<CommPtr>,
     nranks: c_int,
     comm_id: RawUniqueId,
     rank: c_int,
-    config: ConfigPtr,
+    config: ConfigPtr<I>,
 ) -> c_int {
     boundary(|| init_rank(comm, nranks, comm_id, ("rank", rank), config))
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn dureCommInitRankScalable(
+pub fn comm_init_rank_scalable<I: Interface>(
     newcomm: Out<CommPtr>,
     nranks: c_int,
     myrank: c_int,
     n_id: c_int,
     comm_ids: Array<RawUniqueId>,
-    config: ConfigPtr,
+    config: ConfigPtr<I>,
 ) -> c_int {
     boundary(|| {
         let size = number::size("nranks", nranks)?;
@@ -80,22 +76,22 @@ extern "C" fn dureCommInitRankScalable(
     })
 }
 
-fn init_rank(
+fn init_rank<I: Interface>(
     comm: Out<CommPtr>,
     nranks: c_int,
     id: RawUniqueId,
     (argument, rank): (&str, c_int),
-    config: ConfigPtr,
+    config: ConfigPtr<I>,
 ) -> Result<Done> {
     let place = comm.place("comm")?;
     let size = number::size("nranks", nranks)?;
     let rank = number::rank(argument, rank, size)?;
     let id = UniqueId(id.internal);
     id.validate()?;
-    let settings = config.over(environment::config()?)?;
+    let settings = config.over(environment::config::<I>()?)?;
     let builder =
         Communicator::builder().rank(rank, size).meet_at(id).config(settings.config.clone());
-    let comm = Comm::new(settings, id.0.to_vec());
+    let comm = Comm::new::<I>(settings, id.0.to_vec());
     group::make(Job {
         place: place.into(),
         comm: Some(comm),
@@ -103,11 +99,10 @@ fn init_rank(
     })
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn dureCommInitEnv(comm: Out<CommPtr>, config: ConfigPtr) -> c_int {
+pub fn comm_init_env<I: Interface>(comm: Out<CommPtr>, config: ConfigPtr<I>) -> c_int {
     boundary(|| {
         let place = comm.place("comm")?;
-        let settings = config.over(environment::config()?)?;
+        let settings = config.over(environment::config::<I>()?)?;
         let launch = Launch::from_env(&settings.config)?.ok_or_else(|| {
             Error::invalid_usage(
                 "the environment does not say which rank this is: start the program with a launcher (torchrun, mpirun, \
@@ -123,7 +118,7 @@ extern "C" fn dureCommInitEnv(comm: Out<CommPtr>, config: ConfigPtr) -> c_int {
         }
         group::make(Job {
             place: place.into(),
-            comm: Some(Comm::new(settings, key)),
+            comm: Some(Comm::new::<I>(settings, key)),
             meeting: Box::new(move || builder.connect().map(Some)),
         })
     })
@@ -135,8 +130,11 @@ fn unique_key(what: &str) -> Vec<u8> {
     format!("{what} {}", NUMBER.fetch_add(1, Ordering::Relaxed)).into_bytes()
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn dureCommInitAll(comm: Out<CommPtr>, ndev: c_int, devlist: Array<c_int>) -> c_int {
+pub fn comm_init_all<I: Interface>(
+    comm: Out<CommPtr>,
+    ndev: c_int,
+    devlist: Array<c_int>,
+) -> c_int {
     boundary(|| {
         comm.place("comm")?;
         let size = number::size("ndev", ndev)?;
@@ -149,11 +147,11 @@ extern "C" fn dureCommInitAll(comm: Out<CommPtr>, ndev: c_int, devlist: Array<c_
                 format!("devlist names device {device}, which is none (allowed: {HOST}, the host)");
             return Err(Error::invalid_argument(text));
         }
-        let settings = Settings::new(environment::config()?, Fields::default())?;
+        let settings = Settings::new(environment::config::<I>()?, Fields::default())?;
         let communicators = Communicator::init_all(size, &settings.config)?;
         let key = unique_key("all");
         let comms: Vec<_> =
-            communicators.iter().map(|_| Comm::new(settings.clone(), key.clone())).collect();
+            communicators.iter().map(|_| Comm::new::<I>(settings.clone(), key.clone())).collect();
         for ((index, communicator), its) in communicators.into_iter().enumerate().zip(comms) {
             its.met(Ok(communicator))?;
             comm.at(index).place("comm")?.set(CommPtr::new(its));
@@ -162,13 +160,12 @@ extern "C" fn dureCommInitAll(comm: Out<CommPtr>, ndev: c_int, devlist: Array<c_
     })
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn dureCommSplit(
+pub fn comm_split<I: Interface>(
     comm: CommPtr,
     color: c_int,
     key: c_int,
     newcomm: Out<CommPtr>,
-    config: ConfigPtr,
+    config: ConfigPtr<I>,
 ) -> c_int {
     boundary_on(
         || comm.get(),
@@ -178,7 +175,8 @@ extern "C" fn dureCommSplit(
                 NO_COLOR => None,
                 _ => Some(u32::try_from(color).map_err(|_| {
                     let text = format!(
-                        "color {color} (allowed: 0 and up, or DURE_SPLIT_NOCOLOR, which is -1)"
+                        "color {color} (allowed: 0 and up, or {}, which is -1)",
+                        I::constant("SPLIT_NOCOLOR")
                     );
                     Error::invalid_argument(text)
                 })?),
@@ -188,7 +186,7 @@ extern "C" fn dureCommSplit(
             let theirs = settings.config.clone();
             let child = parent.child_key("split");
             let child = color.map(|color| {
-                Comm::new(settings, [child, format!(" {color}").into_bytes()].concat())
+                Comm::new::<I>(settings, [child, format!(" {color}").into_bytes()].concat())
             });
             group::make(Job {
                 place: place.into(),
@@ -200,21 +198,22 @@ extern "C" fn dureCommSplit(
 }
 
 /// The settings of a communicator made from another: what is not said anew stays.
-fn child_settings(parent: &Comm, config: ConfigPtr) -> Result<Settings> {
+fn child_settings<I: Interface>(parent: &Comm, config: ConfigPtr<I>) -> Result<Settings> {
     let settings = config.over(parent.settings.config.clone())?;
     let blocking = if config.is_null() { parent.settings.blocking } else { settings.blocking };
     Ok(Settings { blocking, ..settings })
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn dureCommDup(comm: CommPtr, newcomm: Out<CommPtr>) -> c_int {
+pub fn comm_dup<I: Interface>(comm: CommPtr, newcomm: Out<CommPtr>) -> c_int {
     boundary_on(
         || comm.get(),
         |parent| {
             let place = newcomm.place("newcomm")?;
             let communicator = Arc::clone(parent.open()?);
-            let child =
-                Comm::new(child_settings(parent, ConfigPtr::NONE)?, parent.child_key("dup"));
+            let child = Comm::new::<I>(
+                child_settings(parent, ConfigPtr::<I>::NONE)?,
+                parent.child_key("dup"),
+            );
             group::make(Job {
                 place: place.into(),
                 comm: Some(child),
@@ -224,13 +223,12 @@ extern "C" fn dureCommDup(comm: CommPtr, newcomm: Out<CommPtr>) -> c_int {
     )
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn dureCommShrink(
+pub fn comm_shrink<I: Interface>(
     comm: CommPtr,
     exclude_ranks_list: Array<c_int>,
     exclude_ranks_count: c_int,
     newcomm: Out<CommPtr>,
-    config: ConfigPtr,
+    config: ConfigPtr<I>,
     shrink_flags: c_int,
 ) -> c_int {
     boundary_on(
@@ -239,7 +237,8 @@ extern "C" fn dureCommShrink(
             let place = newcomm.place("newcomm")?;
             if !(SHRINK_DEFAULT..=SHRINK_ABORT).contains(&shrink_flags) {
                 let text = format!(
-                    "shrinkFlags {shrink_flags} (allowed: 0, DURE_SHRINK_ABORT, which is 1)"
+                    "shrinkFlags {shrink_flags} (allowed: 0, {}, which is 1)",
+                    I::constant("SHRINK_ABORT")
                 );
                 return Err(Error::invalid_argument(text));
             }
@@ -269,7 +268,7 @@ extern "C" fn dureCommShrink(
             if shrink_flags == SHRINK_ABORT {
                 communicator.abort();
             }
-            let child = Comm::new(settings, parent.child_key("shrink"));
+            let child = Comm::new::<I>(settings, parent.child_key("shrink"));
             group::make(Job {
                 place: place.into(),
                 comm: Some(child),
@@ -279,13 +278,11 @@ extern "C" fn dureCommShrink(
     )
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn dureCommFinalize(comm: CommPtr) -> c_int {
+pub fn comm_finalize(comm: CommPtr) -> c_int {
     boundary_on(|| comm.get(), |comm| comm.leave())
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn dureCommDestroy(comm: CommPtr) -> c_int {
+pub fn comm_destroy(comm: CommPtr) -> c_int {
     if comm.is_null() {
         return code::SUCCESS;
     }
@@ -299,8 +296,7 @@ extern "C" fn dureCommDestroy(comm: CommPtr) -> c_int {
     })
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn dureCommAbort(comm: CommPtr) -> c_int {
+pub fn comm_abort(comm: CommPtr) -> c_int {
     if comm.is_null() {
         return code::SUCCESS;
     }
@@ -311,15 +307,14 @@ extern "C" fn dureCommAbort(comm: CommPtr) -> c_int {
     })
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn dureCommGetAsyncError(comm: CommPtr, async_error: Out<c_int>) -> c_int {
+pub fn comm_get_async_error<I: Interface>(comm: CommPtr, async_error: Out<c_int>) -> c_int {
     boundary_on(
         || comm.get(),
         |comm| {
             let place = async_error.place("asyncError")?;
             place.set(match comm.health() {
                 None => code::IN_PROGRESS,
-                Some(Ok(health)) if health.is_degraded() => code::DEGRADED,
+                Some(Ok(health)) if health.is_degraded() => I::DEGRADED,
                 Some(Ok(_)) => code::SUCCESS,
                 Some(Err(error)) => code::of(error.kind),
             });
@@ -328,18 +323,15 @@ extern "C" fn dureCommGetAsyncError(comm: CommPtr, async_error: Out<c_int>) -> c
     )
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn dureCommCount(comm: CommPtr, count: Out<c_int>) -> c_int {
+pub fn comm_count(comm: CommPtr, count: Out<c_int>) -> c_int {
     ask(comm, ("count", count), |communicator| int(communicator.size()))
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn dureCommUserRank(comm: CommPtr, rank: Out<c_int>) -> c_int {
+pub fn comm_user_rank(comm: CommPtr, rank: Out<c_int>) -> c_int {
     ask(comm, ("rank", rank), |communicator| int(communicator.rank()))
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn dureCommDevice(comm: CommPtr, device: Out<c_int>) -> c_int {
+pub fn comm_device(comm: CommPtr, device: Out<c_int>) -> c_int {
     ask(comm, ("device", device), |_| HOST)
 }
 

@@ -8,8 +8,7 @@ use super::message::{call, plain};
 use super::pointer::{CommPtr, StreamPtr};
 use crate::number::{bytes, dtype};
 
-#[unsafe(no_mangle)]
-extern "C" fn dureAllReduce(
+pub fn all_reduce(
     sendbuff: *const c_void,
     recvbuff: *mut c_void,
     count: usize,
@@ -29,8 +28,7 @@ extern "C" fn dureAllReduce(
     })
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn dureReduce(
+pub fn reduce(
     sendbuff: *const c_void,
     recvbuff: *mut c_void,
     count: usize,
@@ -58,8 +56,7 @@ extern "C" fn dureReduce(
     })
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn dureReduceScatter(
+pub fn reduce_scatter(
     sendbuff: *const c_void,
     recvbuff: *mut c_void,
     recvcount: usize,
@@ -84,8 +81,7 @@ extern "C" fn dureReduceScatter(
     })
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn dureBroadcast(
+pub fn broadcast(
     sendbuff: *const c_void,
     recvbuff: *mut c_void,
     count: usize,
@@ -104,8 +100,7 @@ extern "C" fn dureBroadcast(
     })
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn dureBcast(
+pub fn bcast(
     buff: *mut c_void,
     count: usize,
     datatype: c_int,
@@ -123,8 +118,7 @@ extern "C" fn dureBcast(
     })
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn dureAllGather(
+pub fn all_gather(
     sendbuff: *const c_void,
     recvbuff: *mut c_void,
     sendcount: usize,
@@ -146,8 +140,7 @@ extern "C" fn dureAllGather(
     })
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn dureAlltoAll(
+pub fn all_to_all(
     sendbuff: *const c_void,
     recvbuff: *mut c_void,
     count: usize,
@@ -169,8 +162,7 @@ extern "C" fn dureAlltoAll(
     })
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn dureGather(
+pub fn gather(
     sendbuff: *const c_void,
     recvbuff: *mut c_void,
     count: usize,
@@ -191,8 +183,7 @@ extern "C" fn dureGather(
     })
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn dureScatter(
+pub fn scatter(
     sendbuff: *const c_void,
     recvbuff: *mut c_void,
     count: usize,
@@ -212,14 +203,12 @@ extern "C" fn dureScatter(
     })
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn dureBarrier(comm: CommPtr, stream: StreamPtr) -> c_int {
+pub fn barrier(comm: CommPtr, stream: StreamPtr) -> c_int {
     let action = Action::Collective(Collective::Barrier, 0);
     call(comm, stream, |call| call.make(plain(action, Memory::EMPTY, Memory::EMPTY, Dtype::Uint8)))
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn dureSend(
+pub fn send(
     sendbuff: *const c_void,
     count: usize,
     datatype: c_int,
@@ -235,8 +224,7 @@ extern "C" fn dureSend(
     })
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn dureRecv(
+pub fn recv(
     recvbuff: *mut c_void,
     count: usize,
     datatype: c_int,

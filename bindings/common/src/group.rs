@@ -1,4 +1,4 @@
-//! Groups: what a thread asks for between `dureGroupStart` and `dureGroupEnd`.
+//! Groups: what a thread asks for between `...GroupStart` and `...GroupEnd`.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 
 use dure::{Communicator, Error, Operation, Request, Result, Stream};
 
+use crate::Interface;
 use crate::boundary::{Done, guard};
 use crate::comm::Comm;
 use crate::ffi::{CommPlace, enqueue, enqueue_on};
@@ -51,8 +52,8 @@ pub(crate) fn start() {
 ///
 /// # Errors
 /// The first error inside the group (then nothing of it was done), or of what was asked for.
-pub(crate) fn end() -> Result<Done> {
-    let Some(group) = close()? else { return Ok(Done::Finished) };
+pub(crate) fn end<I: Interface>() -> Result<Done> {
+    let Some(group) = close::<I>()? else { return Ok(Done::Finished) };
     if let Some(error) = group.failed {
         discard(group.jobs);
         return Err(error);
@@ -66,17 +67,18 @@ pub(crate) fn end() -> Result<Done> {
 ///
 /// # Errors
 /// `InvalidUsage` outside of a group.
-pub(crate) fn cancel() -> Result<()> {
-    if let Some(group) = close()? {
+pub(crate) fn cancel<I: Interface>() -> Result<()> {
+    if let Some(group) = close::<I>()? {
         discard(group.jobs);
     }
     Ok(())
 }
 
 /// Steps out of a group; what it holds, when it was the outermost one.
-fn close() -> Result<Option<Group>> {
+fn close<I: Interface>() -> Result<Option<Group>> {
     let Some(left) = thread::depth().checked_sub(1) else {
-        return Err(Error::invalid_usage("dureGroupEnd without dureGroupStart"));
+        let (end, start) = (I::function("GroupEnd"), I::function("GroupStart"));
+        return Err(Error::invalid_usage(format!("{end} without {start}")));
     };
     thread::set_depth(left);
     Ok((left == 0).then(|| GROUP.take()))

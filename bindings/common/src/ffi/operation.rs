@@ -5,16 +5,16 @@ use std::ffi::c_int;
 use dure::{Error, ReduceOp, Space};
 
 use super::pointer::{CommPtr, Function, Out, ScalarAt, User};
+use crate::Interface;
 use crate::boundary::boundary_on;
 use crate::number::dtype;
 use crate::operation::{Factor, Made};
 
-/// `dureScalarResidence_t`.
-pub(super) const SCALAR_DEVICE: c_int = 0;
-pub(super) const SCALAR_HOST_IMMEDIATE: c_int = 1;
+/// `...ScalarResidence_t`.
+pub const SCALAR_DEVICE: c_int = 0;
+pub const SCALAR_HOST_IMMEDIATE: c_int = 1;
 
-#[unsafe(no_mangle)]
-extern "C" fn dureRedOpCreatePreMulSum(
+pub fn red_op_create_pre_mul_sum<I: Interface>(
     op: Out<c_int>,
     scalar: ScalarAt,
     datatype: c_int,
@@ -37,7 +37,9 @@ extern "C" fn dureRedOpCreatePreMulSum(
                 SCALAR_HOST_IMMEDIATE => Factor::Now(scalar.read(dtype)),
                 _ => {
                     let text = format!(
-                        "residence {residence} (allowed: 0, dureScalarDevice; 1, dureScalarHostImmediate)"
+                        "residence {residence} (allowed: 0, {}; 1, {})",
+                        I::function("ScalarDevice"),
+                        I::function("ScalarHostImmediate")
                     );
                     return Err(Error::invalid_argument(text));
                 }
@@ -48,8 +50,7 @@ extern "C" fn dureRedOpCreatePreMulSum(
     )
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn dureRedOpCreateCustom(
+pub fn red_op_create_custom(
     op: Out<c_int>,
     function: Option<Function>,
     user: User,
@@ -72,7 +73,6 @@ extern "C" fn dureRedOpCreateCustom(
     )
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn dureRedOpDestroy(op: c_int, comm: CommPtr) -> c_int {
+pub fn red_op_destroy(op: c_int, comm: CommPtr) -> c_int {
     boundary_on(|| comm.get(), |comm| comm.operations().remove(op))
 }

@@ -6,23 +6,23 @@ use std::sync::OnceLock;
 use dure::{Config, Error, Result};
 use tracing_subscriber::EnvFilter;
 
+use crate::Interface;
+
 /// The settings of the environment. A bad value is the answer to every call that needs settings.
 ///
 /// # Errors
-/// `InvalidArgument` names the variable, and what it may be.
-pub(crate) fn config() -> Result<Config> {
+/// As [`Interface::environment`].
+pub(crate) fn config<I: Interface>() -> Result<Config> {
+    // A library has one interface, and so one of these.
     static READ: OnceLock<Result<Config>> = OnceLock::new();
-    READ.get_or_init(read).clone()
+    READ.get_or_init(I::environment).clone()
 }
 
-fn read() -> Result<Config> {
-    let config = Config::from_env()?;
-    log(&config.log)?;
-    Ok(config)
-}
-
-/// C programs have no subscriber of ours: log to standard error.
-fn log(filter: &str) -> Result<()> {
+/// Logs to standard error what passes a filter: C programs have no subscriber of ours.
+///
+/// # Errors
+/// `InvalidArgument` when it is no filter.
+pub fn log(filter: &str) -> Result<()> {
     let filter = EnvFilter::builder().parse(filter).map_err(|error| {
         Error::invalid_argument(format!("DURE_LOG=\"{filter}\"")).because(error)
     })?;

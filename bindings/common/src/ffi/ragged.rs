@@ -76,8 +76,7 @@ impl Blocks {
     }
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn dureAllToAllv(
+pub fn all_to_all_v(
     sendbuff: *const c_void,
     sendcounts: Array<usize>,
     sdispls: Array<usize>,
@@ -103,8 +102,7 @@ extern "C" fn dureAllToAllv(
     })
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn dureAllGatherv(
+pub fn all_gather_v(
     sendbuff: *const c_void,
     sendcount: usize,
     recvbuff: *mut c_void,
@@ -126,8 +124,7 @@ extern "C" fn dureAllGatherv(
     })
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn dureReduceScatterv(
+pub fn reduce_scatter_v(
     sendbuff: *const c_void,
     sendcounts: Array<usize>,
     displs: Array<usize>,
@@ -154,8 +151,7 @@ extern "C" fn dureReduceScatterv(
     })
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn dureGatherv(
+pub fn gather_v(
     sendbuff: *const c_void,
     sendcount: usize,
     recvbuff: *mut c_void,
@@ -184,8 +180,7 @@ extern "C" fn dureGatherv(
     })
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn dureScatterv(
+pub fn scatter_v(
     sendbuff: *const c_void,
     sendcounts: Array<usize>,
     displs: Array<usize>,

@@ -9,9 +9,11 @@ use dure::{Dtype, Error, ReduceOp, Result, Scalar};
 use crate::ffi::ScalarAt;
 
 /// Bitwise operations, which NCCL lacks, at the far end of the numbers, so that its own may grow.
-pub(crate) const BIT_AND: c_int = 0x7fff_fff0;
-pub(crate) const BIT_OR: c_int = 0x7fff_fff1;
-pub(crate) const BIT_XOR: c_int = 0x7fff_fff2;
+pub const BIT_AND: c_int = 0x7fff_fff0;
+/// As [`BIT_AND`].
+pub const BIT_OR: c_int = 0x7fff_fff1;
+/// As [`BIT_AND`].
+pub const BIT_XOR: c_int = 0x7fff_fff2;
 /// The first number that a user's operation gets.
 const FIRST_DYNAMIC: c_int = 5;
 

@@ -22,11 +22,19 @@ const QUARANTINE: usize = 1024;
 pub(crate) trait Kind: Sized + Send + Sync + 'static {
     /// The name of the argument in the header.
     const ARGUMENT: &'static str;
+    /// What is said of an argument that is none.
+    const NO_HANDLE: &'static str;
     /// The first word of every handle of this kind.
     const MAGIC: u64;
 
     /// Destroyed handles of this kind.
     fn graveyard() -> &'static Graveyard<Self>;
+
+    /// Whether memory at an address may be looked at to see whether it is a handle. The caller in C promised that it is
+    /// one; a kind that programs have from other libraries too must know better.
+    fn may_follow(_address: usize) -> bool {
+        true
+    }
 }
 
 /// Destroyed handles, oldest first.
@@ -111,6 +119,7 @@ mod tests {
 
     impl Kind for Thing {
         const ARGUMENT: &'static str = "thing";
+        const NO_HANDLE: &'static str = "no thing";
         const MAGIC: u64 = 7;
 
         fn graveyard() -> &'static Graveyard<Self> {

@@ -14,24 +14,21 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use dure::{Error, Memory, Result};
 
 use super::pointer::{CommPtr, Out};
+use crate::Interface;
 use crate::boundary::{boundary, boundary_on};
 use crate::code;
 use crate::comm::{Comm, Registered};
 
-/// Alignment of `dureMemAlloc`: a page, which is also what NCCL asks of windows.
-pub(super) const ALIGNMENT: usize = 4096;
-/// The flags of `dureCommWindowRegister`.
-pub(super) const WIN_DEFAULT: c_int = 0;
-pub(super) const WIN_COLL_SYMMETRIC: c_int = 1;
+/// Alignment of `...MemAlloc`: a page, which is also what NCCL asks of windows.
+pub const ALIGNMENT: usize = 4096;
 
-/// What `dureMemAlloc` gave out, by address.
+/// What `...MemAlloc` gave out, by address.
 fn allocations() -> MutexGuard<'static, HashMap<usize, Layout>> {
     static ALLOCATIONS: OnceLock<Mutex<HashMap<usize, Layout>>> = OnceLock::new();
     ALLOCATIONS.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn dureMemAlloc(ptr: Out<*mut c_void>, size: usize) -> c_int {
+pub fn mem_alloc(ptr: Out<*mut c_void>, size: usize) -> c_int {
     boundary(|| {
         let place = ptr.place("ptr")?;
         let too_large =
@@ -48,24 +45,21 @@ extern "C" fn dureMemAlloc(ptr: Out<*mut c_void>, size: usize) -> c_int {
     })
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn dureMemFree(ptr: *mut c_void) -> c_int {
+pub fn mem_free<I: Interface>(ptr: *mut c_void) -> c_int {
     if ptr.is_null() {
         return code::SUCCESS;
     }
     boundary(|| {
         let layout = allocations().remove(&ptr.addr());
-        let layout = layout.ok_or_else(|| {
-            Error::invalid_argument("ptr did not come from dureMemAlloc, or was freed")
-        })?;
+        let layout = layout
+            .ok_or_else(|| Error::invalid_argument(not_from::<I>("ptr", "MemAlloc", "freed")))?;
         // SAFETY: it is in the table, so it was allocated with this layout and is freed for the first time.
         unsafe { dealloc(ptr.cast(), layout) };
         Ok(())
     })
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn dureCommMemAlloc(comm: CommPtr, ptr: Out<*mut c_void>, size: usize) -> c_int {
+pub fn comm_mem_alloc(comm: CommPtr, ptr: Out<*mut c_void>, size: usize) -> c_int {
     boundary_on(
         || comm.get(),
         |comm| {
@@ -83,26 +77,20 @@ extern "C" fn dureCommMemAlloc(comm: CommPtr, ptr: Out<*mut c_void>, size: usize
     )
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn dureCommMemFree(comm: CommPtr, ptr: *mut c_void) -> c_int {
+pub fn comm_mem_free<I: Interface>(comm: CommPtr, ptr: *mut c_void) -> c_int {
     boundary_on(
         || comm.get(),
         |comm| {
             if ptr.is_null() {
                 return Ok(());
             }
-            end(
-                comm,
-                Registered::Allocation,
-                ptr.addr(),
-                "ptr did not come from dureCommMemAlloc of comm, or was freed",
-            )
+            let otherwise = || not_from::<I>("ptr", "CommMemAlloc of comm", "freed");
+            end(comm, Registered::Allocation, ptr.addr(), otherwise)
         },
     )
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn dureCommRegister(
+pub fn comm_register(
     comm: CommPtr,
     buff: *mut c_void,
     size: usize,
@@ -114,23 +102,17 @@ extern "C" fn dureCommRegister(
     )
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn dureCommDeregister(comm: CommPtr, handle: *mut c_void) -> c_int {
+pub fn comm_deregister<I: Interface>(comm: CommPtr, handle: *mut c_void) -> c_int {
     boundary_on(
         || comm.get(),
         |comm| {
-            end(
-                comm,
-                Registered::Buffer,
-                handle.addr(),
-                "handle did not come from dureCommRegister of comm, or was ended",
-            )
+            let otherwise = || not_from::<I>("handle", "CommRegister of comm", "ended");
+            end(comm, Registered::Buffer, handle.addr(), otherwise)
         },
     )
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn dureCommWindowRegister(
+pub fn comm_window_register<I: Interface>(
     comm: CommPtr,
     buff: *mut c_void,
     size: usize,
@@ -140,30 +122,34 @@ extern "C" fn dureCommWindowRegister(
     boundary_on(
         || comm.get(),
         |comm| {
-            if !(WIN_DEFAULT..=WIN_COLL_SYMMETRIC).contains(&win_flags) {
-                let text = format!(
-                    "winFlags {win_flags:#x} (allowed: 0, DURE_WIN_COLL_SYMMETRIC, which is 1)"
-                );
-                return Err(Error::invalid_argument(text));
-            }
+            check_flags::<I>(win_flags)?;
             register(comm, Registered::Window, (buff, size), ("win", win))
         },
     )
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn dureCommWindowDeregister(comm: CommPtr, win: *mut c_void) -> c_int {
+pub fn comm_window_deregister<I: Interface>(comm: CommPtr, win: *mut c_void) -> c_int {
     boundary_on(
         || comm.get(),
         |comm| {
-            end(
-                comm,
-                Registered::Window,
-                win.addr(),
-                "win did not come from dureCommWindowRegister of comm, or was ended",
-            )
+            let otherwise = || not_from::<I>("win", "CommWindowRegister of comm", "ended");
+            end(comm, Registered::Window, win.addr(), otherwise)
         },
     )
+}
+
+/// All combinations of the interface's flags are taken note of, and of no effect.
+fn check_flags<I: Interface>(win_flags: c_int) -> Result<()> {
+    let all = I::WINDOW_FLAGS.iter().fold(0, |all, (_, flag)| all | flag);
+    if win_flags & !all == 0 {
+        return Ok(());
+    }
+    let named = I::WINDOW_FLAGS
+        .iter()
+        .map(|(name, flag)| format!("{}, which is {flag}", I::constant(name)));
+    let named: Vec<_> = named.collect();
+    let text = format!("winFlags {win_flags:#x} (allowed: 0, {})", named.join("; "));
+    Err(Error::invalid_argument(text))
 }
 
 /// Registers memory. What C gets is a number in the clothes of a pointer, which nothing ever follows.
@@ -191,8 +177,14 @@ fn register(
     Ok(())
 }
 
-fn end(comm: &Comm, by: Registered, key: usize, otherwise: &str) -> Result<()> {
-    let registration = comm.give_back(by, key).ok_or_else(|| Error::invalid_argument(otherwise))?;
+/// What is said of something that nobody has, or nobody has any more.
+fn not_from<I: Interface>(argument: &str, maker: &str, gone: &str) -> String {
+    format!("{argument} did not come from {}, or was {gone}", I::function(maker))
+}
+
+fn end(comm: &Comm, by: Registered, key: usize, otherwise: impl FnOnce() -> String) -> Result<()> {
+    let registration =
+        comm.give_back(by, key).ok_or_else(|| Error::invalid_argument(otherwise()))?;
     comm.communicator()?.deregister(registration);
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Pointers from C: each type is one thing that `dure.h` lets a caller pass, and is checked once, when it is used.
+//! Pointers from C: each type is one thing that a header lets a caller pass, and is checked once, when it is used.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::fmt::Debug;
@@ -18,11 +18,11 @@ fn null(argument: &str) -> Error {
 /// A place that the call writes to.
 #[derive(Clone, Copy, Debug)]
 #[repr(transparent)]
-pub(crate) struct Out<T>(*mut T);
+pub struct Out<T>(*mut T);
 
 /// A place that was checked.
 #[derive(Debug)]
-pub(crate) struct Place<T>(NonNull<T>);
+pub struct Place<T>(NonNull<T>);
 
 impl<T: Copy> Out<T> {
     /// The place.
@@ -62,7 +62,7 @@ impl<T: Copy> Place<T> {
 /// An array of values that the call reads.
 #[derive(Clone, Copy, Debug)]
 #[repr(transparent)]
-pub(crate) struct Array<T>(*const T);
+pub struct Array<T>(*const T);
 
 impl<T: Copy> Array<T> {
     /// Whether the caller gave none.
@@ -92,11 +92,14 @@ impl<T: Copy> Array<T> {
 /// A text, or none.
 #[derive(Clone, Copy, Debug)]
 #[repr(transparent)]
-pub(crate) struct Text(pub(super) *const c_char);
+pub struct Text(*const c_char);
 
 impl Text {
+    /// No text.
+    pub(super) const NONE: Self = Self(std::ptr::null());
+
     /// A copy of the text.
-    pub(super) fn read(self) -> Option<String> {
+    pub fn read(self) -> Option<String> {
         if self.0.is_null() {
             return None;
         }
@@ -109,13 +112,13 @@ impl Text {
 /// A handle, as C passes it.
 #[derive(Debug)]
 #[repr(transparent)]
-pub(crate) struct HandlePtr<T> {
+pub struct HandlePtr<T> {
     address: *const c_void,
     kind: PhantomData<*const Handle<T>>,
 }
 
-pub(crate) type CommPtr = HandlePtr<Comm>;
-pub(crate) type StreamPtr = HandlePtr<Stream>;
+pub type CommPtr = HandlePtr<Comm>;
+pub type StreamPtr = HandlePtr<Stream>;
 
 impl<T> Clone for HandlePtr<T> {
     fn clone(&self) -> Self {
@@ -125,12 +128,18 @@ impl<T> Clone for HandlePtr<T> {
 
 impl<T> Copy for HandlePtr<T> {}
 
+#[allow(private_bounds, reason = "interfaces name handles and do not look into them")]
 impl<T: Kind> HandlePtr<T> {
     pub(super) const NULL: Self = Self { address: std::ptr::null(), kind: PhantomData };
 
     /// A new handle of an object.
     pub(super) fn new(object: Arc<T>) -> Self {
         Self { address: std::ptr::from_ref(Handle::new(object)).cast(), kind: PhantomData }
+    }
+
+    /// The address of the handle.
+    pub(super) fn address(self) -> usize {
+        self.address.addr()
     }
 
     /// Whether it is no handle at all.
@@ -147,9 +156,8 @@ impl<T: Kind> HandlePtr<T> {
             return Err(null(T::ARGUMENT));
         }
         let handle: *const Handle<T> = self.address.cast();
-        let wrong =
-            || Error::invalid_argument(format!("{} is not a handle of its kind", T::ARGUMENT));
-        if !handle.is_aligned() {
+        let wrong = || Error::invalid_argument(T::NO_HANDLE);
+        if !handle.is_aligned() || !T::may_follow(self.address()) {
             return Err(wrong());
         }
         // SAFETY: the caller in C promised that the handle came from this library, and objects behind handles stay for
@@ -169,7 +177,7 @@ impl<T: Kind> HandlePtr<T> {
 
 /// Where a communicator's handle goes.
 #[derive(Debug)]
-pub(crate) struct CommPlace(Place<CommPtr>);
+pub struct CommPlace(Place<CommPtr>);
 
 impl From<Place<CommPtr>> for CommPlace {
     fn from(place: Place<CommPtr>) -> Self {
@@ -200,7 +208,7 @@ impl CommPlace {
 /// Where the factor of a pre-multiplied sum is. It stays there while the operation is used: the caller promised.
 #[derive(Clone, Copy, Debug)]
 #[repr(transparent)]
-pub(crate) struct ScalarAt(*const c_void);
+pub struct ScalarAt(*const c_void);
 
 // SAFETY: it is only read, and the caller promised that it may be, on any thread that makes a call with it.
 unsafe impl Send for ScalarAt {}
@@ -243,7 +251,7 @@ impl ScalarAt {
 }
 
 /// A reduction written in C: `inout[i] = in[i] op inout[i]`.
-pub(crate) type Function = unsafe extern "C" fn(
+pub type Function = unsafe extern "C" fn(
     input: *const c_void,
     inout: *mut c_void,
     count: usize,
@@ -254,7 +262,7 @@ pub(crate) type Function = unsafe extern "C" fn(
 /// The pointer that a C function gets back. It may go to any thread: the caller promised.
 #[derive(Clone, Copy, Debug)]
 #[repr(transparent)]
-pub(crate) struct User(*mut c_void);
+pub struct User(*mut c_void);
 
 // SAFETY: this side only hands it back, and the caller promised that the function may be called on any thread.
 unsafe impl Send for User {}

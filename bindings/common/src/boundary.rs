@@ -29,7 +29,7 @@ impl From<()> for Done {
 thread_local! {
     /// Text of this thread's last error.
     static LAST: RefCell<CString> = RefCell::default();
-    /// What `dureGetLastError` showed last: stays in place until it is called again.
+    /// What `...GetLastError` showed last: stays in place until it is called again.
     static SHOWN: RefCell<CString> = RefCell::default();
 }
 

@@ -4,7 +4,7 @@ use std::ffi::c_int;
 
 use dure::{Dtype, Error, Result};
 
-/// The type of a number of `dureDataType_t`.
+/// The type of a number of `...DataType_t`.
 ///
 /// # Errors
 /// `InvalidArgument`.

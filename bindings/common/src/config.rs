@@ -1,4 +1,4 @@
-//! What the fields of `dureConfig_t` say, over the settings that a communicator would have without them.
+//! What the fields of `...Config_t` say, over the settings that a communicator would have without them.
 
 use std::ffi::c_int;
 use std::time::Duration;
@@ -15,19 +15,29 @@ pub(crate) struct Settings {
     pub(crate) name: Option<String>,
 }
 
-/// The fields of `dureConfig_t` that were set. (Those that say how NCCL uses a GPU were checked, and have no effect.)
+/// The fields of `...Config_t` that were set. (Those that say how NCCL uses a GPU were checked, and have no effect.)
 #[derive(Debug, Default)]
-pub(crate) struct Fields {
-    pub(crate) blocking: Option<c_int>,
-    pub(crate) net_name: Option<String>,
-    pub(crate) comm_name: Option<String>,
-    pub(crate) timeout_ms: Option<c_int>,
-    pub(crate) deterministic: Option<c_int>,
-    pub(crate) check: Option<c_int>,
-    pub(crate) lanes: Option<c_int>,
-    pub(crate) slots: Option<c_int>,
-    pub(crate) slot_bytes: Option<c_int>,
-    pub(crate) algo: Option<String>,
+pub struct Fields {
+    /// `blocking`.
+    pub blocking: Option<c_int>,
+    /// `netName`, as `DURE_TRANSPORT` has it.
+    pub net_name: Option<String>,
+    /// `commName`.
+    pub comm_name: Option<String>,
+    /// `timeoutMs`.
+    pub timeout_ms: Option<c_int>,
+    /// `deterministic`.
+    pub deterministic: Option<c_int>,
+    /// `check`.
+    pub check: Option<c_int>,
+    /// `lanes`.
+    pub lanes: Option<c_int>,
+    /// `slots`.
+    pub slots: Option<c_int>,
+    /// `slotBytes`.
+    pub slot_bytes: Option<c_int>,
+    /// `algo`, as `DURE_ALGO` has it.
+    pub algo: Option<String>,
 }
 
 impl Settings {

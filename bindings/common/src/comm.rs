@@ -1,4 +1,4 @@
-//! What hangs on a `dureComm_t`.
+//! What hangs on a handle of a communicator.
 
 #![allow(
     clippy::disallowed_types,
@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use dure::{Communicator, Error, Health, Registration, Result};
 
+use crate::Interface;
 use crate::boundary::c_text;
 use crate::config::Settings;
 use crate::family::{self, Family};
@@ -20,8 +21,10 @@ use crate::operation::Operations;
 
 /// A communicator, from the moment when C has a handle of it.
 #[derive(Debug)]
-pub(crate) struct Comm {
+pub struct Comm {
     pub(crate) settings: Settings,
+    /// How the names of the functions begin that messages mention.
+    prefix: &'static str,
     /// Empty while the ranks have not met yet.
     connection: OnceLock<Result<Arc<Communicator>>>,
     /// Made in a group that has not ended: nobody may wait for it.
@@ -42,16 +45,17 @@ pub(crate) struct Comm {
 /// What a registration was made by, and is ended by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Registered {
-    /// `dureCommRegister`; known by a number.
+    /// `...CommRegister`; known by a number.
     Buffer,
-    /// `dureCommWindowRegister`; known by a number.
+    /// `...CommWindowRegister`; known by a number.
     Window,
-    /// `dureCommMemAlloc`; known by its address.
+    /// `...CommMemAlloc`; known by its address.
     Allocation,
 }
 
 impl Kind for Comm {
     const ARGUMENT: &'static str = "comm";
+    const NO_HANDLE: &'static str = "comm is not a handle of its kind";
     const MAGIC: u64 = u64::from_le_bytes(*b"dureComm");
 
     fn graveyard() -> &'static Graveyard<Self> {
@@ -66,10 +70,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Comm {
     /// A communicator whose ranks have yet to meet. `key` is the same for those ranks of it that live in this process.
-    pub(crate) fn new(settings: Settings, key: Vec<u8>) -> Arc<Self> {
+    pub(crate) fn new<I: Interface>(settings: Settings, key: Vec<u8>) -> Arc<Self> {
         let family = family::join(&key);
         Arc::new(Self {
             settings,
+            prefix: I::PREFIX,
             connection: OnceLock::new(),
             deferred: AtomicBool::new(false),
             aborted: AtomicBool::new(false),
@@ -139,7 +144,7 @@ impl Comm {
     /// The communicator for a call on it.
     ///
     /// # Errors
-    /// As [`Comm::communicator`], and `InvalidUsage` after `dureCommFinalize`.
+    /// As [`Comm::communicator`], and `InvalidUsage` after it was finalized or revoked.
     #[inline]
     pub(crate) fn open(&self) -> Result<&Arc<Communicator>> {
         if self.left.load(Ordering::Acquire) { self.refuse() } else { self.communicator() }
@@ -196,9 +201,9 @@ impl Comm {
     /// `InvalidUsage`.
     pub(crate) fn check_not_deferred(&self) -> Result<()> {
         if self.deferred.load(Ordering::Acquire) {
-            return Err(Error::invalid_usage(
-                "comm is made when the group ends: call dureGroupEnd first",
-            ));
+            let text =
+                format!("comm is made when the group ends: call {}GroupEnd first", self.prefix);
+            return Err(Error::invalid_usage(text));
         }
         Ok(())
     }

@@ -1,0 +1,34 @@
+//! The library itself: its version, and its errors as text.
+
+use std::ffi::{c_char, c_int};
+
+use super::pointer::{CommPtr, Out};
+use crate::Interface;
+use crate::boundary::{boundary, guard, last, show};
+use crate::code;
+
+pub fn get_version<I: Interface>(version: Out<c_int>) -> c_int {
+    boundary(|| {
+        version.place("version")?.set(I::VERSION);
+        Ok(())
+    })
+}
+
+pub fn get_error_string(result: c_int) -> *const c_char {
+    code::text(result).as_ptr()
+}
+
+pub fn get_last_error(comm: CommPtr) -> *const c_char {
+    let text = guard(|| {
+        if comm.is_null() {
+            return Ok(last());
+        }
+        let comm = comm.get()?;
+        // What happened to it in the background counts too.
+        comm.health();
+        Ok(comm.last_error())
+    });
+    show(text.unwrap_or_else(|error| crate::boundary::c_text(&error.chain())))
+}
+
+pub fn reset_debug_init() {}
