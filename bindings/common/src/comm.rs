@@ -38,8 +38,17 @@ pub struct Comm {
     /// Communicators made from this one so far; the ranks of a process count alike.
     children: AtomicU32,
     operations: Mutex<Operations>,
-    registrations: Mutex<HashMap<usize, (Registered, Registration)>>,
+    registrations: Mutex<HashMap<usize, Kept>>,
     last_error: Mutex<CString>,
+}
+
+/// A registration that is kept.
+#[derive(Debug)]
+struct Kept {
+    by: Registered,
+    /// Where the memory is.
+    address: usize,
+    registration: Registration,
 }
 
 /// What a registration was made by, and is ended by.
@@ -153,7 +162,14 @@ impl Comm {
     #[cold]
     fn refuse(&self) -> Result<&Arc<Communicator>> {
         self.communicator()?;
-        Err(Error::invalid_usage("comm was finalized: only dureCommDestroy may follow"))
+        let prefix = self.prefix;
+        Err(Error::invalid_usage(if self.is_revoked() {
+            format!(
+                "comm was aborted or revoked: only {prefix}CommShrink and {prefix}CommDestroy may follow"
+            )
+        } else {
+            format!("comm was finalized: only {prefix}CommDestroy may follow")
+        }))
     }
 
     /// How it is: `None` while the ranks have not met.
@@ -208,6 +224,11 @@ impl Comm {
         Ok(())
     }
 
+    /// Whether it was ended by [`Comm::abort`], and there is a handle of it still.
+    pub(crate) fn is_revoked(&self) -> bool {
+        self.aborted.load(Ordering::SeqCst)
+    }
+
     /// Ends it on all ranks.
     pub(crate) fn abort(&self) {
         self.aborted.store(true, Ordering::SeqCst);
@@ -221,6 +242,11 @@ impl Comm {
         if !self.left.swap(true, Ordering::SeqCst) {
             self.family.drop_out();
         }
+    }
+
+    /// The ranks of it that live in this process.
+    pub(crate) fn family(&self) -> &Family {
+        &self.family
     }
 
     /// The key of the next communicator made from this one.
@@ -253,16 +279,27 @@ impl Comm {
         lock(&self.operations)
     }
 
-    /// Keeps a registration under a number or address.
-    pub(crate) fn keep(&self, by: Registered, key: usize, registration: Registration) {
-        lock(&self.registrations).insert(key, (by, registration));
+    /// Keeps a registration of memory under a number or address.
+    pub(crate) fn keep(
+        &self,
+        by: Registered,
+        key: usize,
+        address: usize,
+        registration: Registration,
+    ) {
+        lock(&self.registrations).insert(key, Kept { by, address, registration });
+    }
+
+    /// Where the memory is of a kept registration; `None` when there is none of this sort.
+    pub(crate) fn address_of(&self, by: Registered, key: usize) -> Option<usize> {
+        lock(&self.registrations).get(&key).filter(|kept| kept.by == by).map(|kept| kept.address)
     }
 
     /// Gives a kept registration back; `None` when there is none of this sort.
     pub(crate) fn give_back(&self, by: Registered, key: usize) -> Option<Registration> {
         let mut registrations = lock(&self.registrations);
-        if registrations.get(&key).is_some_and(|(its, _)| *its == by) {
-            registrations.remove(&key).map(|(_, registration)| registration)
+        if registrations.get(&key).is_some_and(|kept| kept.by == by) {
+            registrations.remove(&key).map(|kept| kept.registration)
         } else {
             None
         }

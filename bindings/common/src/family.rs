@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread;
 
-use dure::{Communicator, Error, Result};
+use dure::{Communicator, Error, Result, UniqueId};
 
 /// The ranks of one communicator in this process.
 #[derive(Debug, Default)]
@@ -22,6 +22,8 @@ struct Members {
     /// Ranks that joined and have not dropped out; those in `leaving` count.
     present: usize,
     leaving: Vec<Arc<Communicator>>,
+    /// The id by which new ranks are to meet them, and how many of them have yet to take it.
+    growing: Option<(UniqueId, usize)>,
 }
 
 /// Makes a rank a member of the family of its communicator, before it meets the other ranks.
@@ -37,6 +39,20 @@ pub(crate) fn join(key: &[u8]) -> Arc<Family> {
 }
 
 impl Family {
+    /// Keeps the id by which new ranks are to meet the members, for each of them to take once.
+    pub(crate) fn give_id(&self, id: UniqueId) {
+        let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        members.growing = Some((id, members.present));
+    }
+
+    /// The id that a member gave for all of them.
+    pub(crate) fn take_id(&self) -> Option<UniqueId> {
+        let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        let (id, takers) = members.growing.take()?;
+        members.growing = takers.checked_sub(2).map(|left| (id, left + 1));
+        Some(id)
+    }
+
     /// A member leaves in order. The last one waits until all ranks of the communicator have left, everywhere.
     ///
     /// # Errors
@@ -102,6 +118,16 @@ mod tests {
         assert_eq!(Arc::strong_count(&first), 2, "it waits for the other");
         b.leave(second).unwrap();
         assert_eq!(Arc::strong_count(&first), 1);
+    }
+
+    #[test]
+    fn each_member_takes_an_id_once() {
+        let (a, b) = (join(b"four"), join(b"four"));
+        assert_eq!(a.take_id(), None);
+        b.give_id(UniqueId([7; 128]));
+        assert_eq!(a.take_id(), Some(UniqueId([7; 128])));
+        assert_eq!(b.take_id(), Some(UniqueId([7; 128])));
+        assert_eq!(b.take_id(), None);
     }
 
     #[test]

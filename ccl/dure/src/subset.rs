@@ -1,6 +1,6 @@
 //! Communicators made from a communicator.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
@@ -9,6 +9,7 @@ use crate::communicator::Communicator;
 use crate::config::Config;
 use crate::control;
 use crate::error::{Error, Result};
+use crate::unique_id::UniqueId;
 
 impl Communicator {
     /// A communicator of the ranks that give the same `color`, ordered by `key` and then by rank. A rank that gives
@@ -83,6 +84,37 @@ impl Communicator {
             &format!("shrink {child} to {ranks:?}"),
             Config::clone(&self.inner.config),
         )
+    }
+
+    /// A communicator of `size` ranks: of these, which keep their numbers, and of new ones, which meet them by `id`
+    /// ([`crate::Builder::meet_at`]) as the ranks behind them. One of these ranks makes the id and gives it; the others
+    /// give none, or the same. Collective: all ranks call it.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when `size` adds no rank; `InvalidUsage` when not exactly one id was given; as
+    /// [`crate::Builder::connect`]; the first fatal error of this communicator.
+    pub fn grow(&self, id: Option<UniqueId>, size: u32, config: Config) -> Result<Self> {
+        if size <= self.size() {
+            let what = format!("size {size} adds no rank (allowed: more than {})", self.size());
+            return Err(Error::invalid_argument(what).on(self.rank()));
+        }
+        self.health()?;
+        let mine = id.map_or_else(Vec::new, |id| id.0.to_vec());
+        let given = match &self.inner.control {
+            Some(control) => {
+                control.all_gather(&mine, Instant::now() + self.inner.config.timeout)?
+            }
+            None => vec![mine],
+        };
+        let ids: BTreeSet<[u8; 128]> =
+            given.iter().filter_map(|bytes| bytes.as_slice().try_into().ok()).collect();
+        let [id] = ids.into_iter().collect::<Vec<_>>()[..] else {
+            let what = "the ranks gave no id to meet new ranks by, or different ones";
+            return Err(Error::invalid_usage(what).on(self.rank()));
+        };
+        let builder = Self::builder().config(config).rank(self.rank(), size);
+        let builder = self.inner.devices.iter().cloned().fold(builder, crate::Builder::device);
+        builder.meet_at(UniqueId(id)).connect()
     }
 
     /// The communicator of `ranks`, which all call this with the same `label`. They meet at the process of the first.

@@ -8,7 +8,7 @@ use dure::config::{AlgorithmRules, Transports, Tune};
 use dure::planner::Profile;
 use dure::{
     Action, Candidate, Collective, Communicator, Config, Dtype, ErrorKind, Memory, ReduceOp,
-    Request, Result, Stream,
+    Request, Result, Stream, UniqueId,
 };
 
 /// Runs `each` on every rank of a communicator of `size` ranks, each in a thread of its own.
@@ -337,6 +337,38 @@ fn communicators_of_communicators() {
             assert_eq!(data, [3]);
         }
         copy.finalize()
+    });
+}
+
+#[test]
+fn new_ranks_come_behind_the_old_ones() {
+    let config = Config::default();
+    let old = Communicator::init_all(2, &config).unwrap();
+    let id = UniqueId::new(&config).unwrap();
+    let sum = |c: Communicator, rank: u32| {
+        assert_eq!((c.rank(), c.size()), (rank, 4));
+        let mut data = [1 << rank];
+        c.all_reduce(&mut data, ReduceOp::Sum).unwrap();
+        assert_eq!(data, [0b1111]);
+        c.finalize().unwrap();
+    };
+    std::thread::scope(|scope| {
+        for c in &old {
+            let config = &config;
+            scope.spawn(move || {
+                let none = c.grow(None, 4, config.clone()).unwrap_err();
+                assert!(none.what.starts_with("the ranks gave no id"), "{none}");
+                let small = c.grow(Some(id), 2, config.clone()).unwrap_err();
+                assert_eq!(small.what, "size 2 adds no rank (allowed: more than 2)");
+                let given = (c.rank() == 1).then_some(id);
+                sum(c.grow(given, 4, config.clone()).unwrap(), c.rank());
+                c.finalize().unwrap();
+            });
+        }
+        for rank in 2..4 {
+            let new = Communicator::builder().rank(rank, 4).meet_at(id).config(config.clone());
+            scope.spawn(move || sum(new.connect().unwrap(), rank));
+        }
     });
 }
 

@@ -278,8 +278,77 @@ pub fn comm_shrink<I: Interface>(
     )
 }
 
+pub fn comm_get_unique_id<I: Interface>(comm: CommPtr, unique_id: Out<RawUniqueId>) -> c_int {
+    boundary_on(
+        || comm.get(),
+        |comm| {
+            let place = unique_id.place("uniqueId")?;
+            comm.open()?;
+            let id = UniqueId::new(&comm.settings.config)?;
+            comm.family().give_id(id);
+            place.set(RawUniqueId { internal: id.0 });
+            Ok(())
+        },
+    )
+}
+
+pub fn comm_grow<I: Interface>(
+    comm: CommPtr,
+    n_ranks: c_int,
+    unique_id: Array<RawUniqueId>,
+    rank: c_int,
+    newcomm: Out<CommPtr>,
+    config: ConfigPtr<I>,
+) -> c_int {
+    if comm.is_null() {
+        return boundary(|| {
+            let id = unique_id.read("uniqueId", 1)?[0];
+            init_rank(newcomm, n_ranks, id, ("rank", rank), config)
+        });
+    }
+    boundary_on(
+        || comm.get(),
+        |parent| {
+            let place = newcomm.place("newcomm")?;
+            let communicator = Arc::clone(parent.open()?);
+            let size = number::size("nRanks", n_ranks)?;
+            if size <= communicator.size() {
+                let text =
+                    format!("nRanks {size} (allowed: more than comm has, {})", communicator.size());
+                return Err(Error::invalid_argument(text));
+            }
+            if rank != -1 {
+                let text =
+                    format!("rank {rank} (allowed: -1 for a rank of comm, which keeps its own)");
+                return Err(Error::invalid_argument(text));
+            }
+            let settings = child_settings(parent, config)?;
+            let given =
+                if unique_id.is_null() { None } else { Some(unique_id.read("uniqueId", 1)?[0]) };
+            let kept = parent.family().take_id();
+            let id = given.map(|id| UniqueId(id.internal)).or(kept);
+            // New ranks of this process know the communicator by its id.
+            let key = id.map_or_else(|| parent.child_key("grow"), |id| id.0.to_vec());
+            let theirs = settings.config.clone();
+            group::make(Job {
+                place: place.into(),
+                comm: Some(Comm::new::<I>(settings, key)),
+                meeting: Box::new(move || communicator.grow(id, size, theirs).map(Some)),
+            })
+        },
+    )
+}
+
 pub fn comm_finalize(comm: CommPtr) -> c_int {
-    boundary_on(|| comm.get(), |comm| comm.leave())
+    boundary_on(
+        || comm.get(),
+        |comm| {
+            if comm.is_revoked() {
+                return Err(Error::invalid_argument("comm was revoked: it cannot be finalized"));
+            }
+            comm.leave()
+        },
+    )
 }
 
 pub fn comm_destroy(comm: CommPtr) -> c_int {
@@ -307,12 +376,36 @@ pub fn comm_abort(comm: CommPtr) -> c_int {
     })
 }
 
+/// Ends a communicator on all ranks and keeps its handle, for a smaller one to be made from it.
+pub fn comm_revoke(comm: CommPtr, revoke_flags: c_int) -> c_int {
+    if comm.is_null() {
+        return code::SUCCESS;
+    }
+    boundary_on(
+        || comm.get(),
+        |comm| {
+            if revoke_flags != 0 {
+                let text = format!("revokeFlags {revoke_flags} (allowed: 0)");
+                return Err(Error::invalid_argument(text));
+            }
+            if comm.is_revoked() {
+                return Err(Error::invalid_argument("comm was revoked before"));
+            }
+            comm.communicator()?;
+            comm.abort();
+            Ok(())
+        },
+    )
+}
+
 pub fn comm_get_async_error<I: Interface>(comm: CommPtr, async_error: Out<c_int>) -> c_int {
     boundary_on(
         || comm.get(),
         |comm| {
             let place = async_error.place("asyncError")?;
             place.set(match comm.health() {
+                // Whoever revoked it knows, and asks whether that is done.
+                _ if comm.is_revoked() => code::SUCCESS,
                 None => code::IN_PROGRESS,
                 Some(Ok(health)) if health.is_degraded() => I::DEGRADED,
                 Some(Ok(_)) => code::SUCCESS,

@@ -2,6 +2,8 @@
 
 use std::ffi::{c_char, c_int};
 
+use dure::Error;
+
 use super::pointer::{CommPtr, Out};
 use crate::Interface;
 use crate::boundary::{boundary, guard, last, show};
@@ -11,6 +13,13 @@ pub fn get_version<I: Interface>(version: Out<c_int>) -> c_int {
     boundary(|| {
         version.place("version")?.set(I::VERSION);
         Ok(())
+    })
+}
+
+/// The answer of functions that have a name, and nothing behind it.
+pub fn unsupported<I: Interface>(name: &str, why: &str) -> c_int {
+    boundary(|| {
+        Err::<(), _>(Error::unsupported(format!("{} is not supported: {why}", I::function(name))))
     })
 }
 

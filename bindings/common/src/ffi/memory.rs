@@ -22,6 +22,9 @@ use crate::comm::{Comm, Registered};
 /// Alignment of `...MemAlloc`: a page, which is also what NCCL asks of windows.
 pub const ALIGNMENT: usize = 4096;
 
+/// The last number of `ncclCommMemStat_t`.
+pub const LAST_STATISTIC: c_int = 3;
+
 /// What `...MemAlloc` gave out, by address.
 fn allocations() -> MutexGuard<'static, HashMap<usize, Layout>> {
     static ALLOCATIONS: OnceLock<Mutex<HashMap<usize, Layout>>> = OnceLock::new();
@@ -70,7 +73,7 @@ pub fn comm_mem_alloc(comm: CommPtr, ptr: Out<*mut c_void>, size: usize) -> c_in
                 )));
             }
             let (registration, memory) = comm.open()?.alloc(size)?;
-            comm.keep(Registered::Allocation, memory.address(), registration);
+            comm.keep(Registered::Allocation, memory.address(), memory.address(), registration);
             place.set(memory.ptr.as_ptr().cast());
             Ok(())
         },
@@ -138,6 +141,40 @@ pub fn comm_window_deregister<I: Interface>(comm: CommPtr, win: *mut c_void) -> 
     )
 }
 
+pub fn win_get_user_ptr<I: Interface>(
+    comm: CommPtr,
+    win: *mut c_void,
+    out_user_ptr: Out<*mut c_void>,
+) -> c_int {
+    boundary_on(
+        || comm.get(),
+        |comm| {
+            let place = out_user_ptr.place("outUserPtr")?;
+            let address = comm.address_of(Registered::Window, win.addr()).ok_or_else(|| {
+                Error::invalid_argument(not_from::<I>("win", "CommWindowRegister of comm", "ended"))
+            })?;
+            place.set(std::ptr::with_exposed_provenance_mut(address));
+            Ok(())
+        },
+    )
+}
+
+/// Statistics of a GPU's memory, of which nothing here is ever a part.
+pub fn comm_mem_stats(comm: CommPtr, stat: c_int, value: Out<u64>) -> c_int {
+    boundary_on(
+        || comm.get(),
+        |_| {
+            let place = value.place("value")?;
+            if !(0..=LAST_STATISTIC).contains(&stat) {
+                let text = format!("stat {stat} is none (allowed: 0 to {LAST_STATISTIC})");
+                return Err(Error::invalid_argument(text));
+            }
+            place.set(0);
+            Ok(())
+        },
+    )
+}
+
 /// All combinations of the interface's flags are taken note of, and of no effect.
 fn check_flags<I: Interface>(win_flags: c_int) -> Result<()> {
     let all = I::WINDOW_FLAGS.iter().fold(0, |all, (_, flag)| all | flag);
@@ -172,7 +209,7 @@ fn register(
     // destroyed, and is used by nobody else during calls on it.
     let registration = unsafe { comm.open()?.register(memory) }?;
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    comm.keep(by, number, registration);
+    comm.keep(by, number, buff.addr(), registration);
     place.set(std::ptr::without_provenance_mut(number));
     Ok(())
 }

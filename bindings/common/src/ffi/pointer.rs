@@ -143,7 +143,7 @@ impl<T: Kind> HandlePtr<T> {
     }
 
     /// Whether it is no handle at all.
-    pub(super) fn is_null(self) -> bool {
+    pub fn is_null(self) -> bool {
         self.address.is_null()
     }
 
