@@ -3,7 +3,8 @@
 use std::fs;
 use std::process::Command;
 
-use crate::library::{SONAME, expect_success, folder, library, package, run, tool};
+use crate::SONAME;
+use crate::library::{expect_success, folder, library, package, run, tool};
 
 /// Installs, and moves what was installed.
 fn installed(test: &str) -> std::path::PathBuf {

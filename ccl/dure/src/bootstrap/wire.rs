@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, ErrorKind};
 use crate::hardware::Hardware;
 
-/// Version of this protocol. Ranks with different ones do not form a job.
+/// Version of this protocol. Ranks with different ones do not form a job, nor do those with different [`VERSION`]s.
 pub(crate) const PROTOCOL: u32 = 2;
 /// Version of this library.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -138,7 +138,8 @@ impl CheckIn {
         let (version, rest) =
             rest.split_at_checked(length.into()).ok_or_else(|| foreign(protocol, "unknown"))?;
         let version = String::from_utf8_lossy(version);
-        if protocol != PROTOCOL {
+        // Versions with one protocol may still choose algorithms by different rules, which would not fit together.
+        if protocol != PROTOCOL || version != VERSION {
             return Err(foreign(protocol, &version));
         }
         decode(rest).map_err(|BadMessage| foreign(protocol, &version))
@@ -374,8 +375,9 @@ pub(crate) mod tests {
         let check_in = CheckIn { member: member(3), size: 4, agreed: BTreeMap::new(), patience: 5 };
         let mut bytes = check_in.encode();
         assert_eq!(CheckIn::decode(&bytes), Ok(check_in));
-        bytes[0] = 9;
         bytes[5] = b'7';
+        assert_eq!(CheckIn::decode(&bytes).unwrap_err().protocol, PROTOCOL);
+        bytes[0] = 9;
         let foreign = CheckIn::decode(&bytes).unwrap_err();
         assert_eq!(foreign.protocol, 9);
         assert!(foreign.version.starts_with("7."));

@@ -1,4 +1,5 @@
-//! The library as C programs find it, and C programs that use it.
+//! A library as C programs find it, and C programs that use it. For the tests of each interface, as a module of theirs:
+//! `crate::PACKAGE` builds `crate::LIBRARY`, which is `crate::SONAME` to programs that were linked to `crate::LINKED`.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -6,18 +7,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
+use crate::{LIBRARY, LINKED, PACKAGE, SONAME};
+
 /// Seconds that a program may take. They take one or two; a loaded machine may take much longer.
 const PATIENCE: &str = "120";
-
-/// The name that programs load the library by.
-pub(crate) const SONAME: &str = "libdure.so.0.1";
 
 /// The folder of this package.
 pub(crate) fn package() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// `libdure.so` of the profile that the tests were built with. Cargo builds no cdylib for tests, so this does.
+/// The library of the profile that the tests were built with. Cargo builds no cdylib for tests, so this does.
 pub(crate) fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     LIBRARY.get_or_init(|| {
@@ -25,24 +25,24 @@ pub(crate) fn library() -> &'static Path {
         let profile = test.ancestors().nth(2).expect("tests lie in PROFILE/deps");
         let mut cargo = Command::new(env!("CARGO"));
         cargo
-            .args(["build", "--quiet", "--package", "dure-capi", "--lib", "--target-dir"])
+            .args(["build", "--quiet", "--package", PACKAGE, "--lib", "--target-dir"])
             .arg(profile.parent().unwrap());
         if profile.ends_with("release") {
             cargo.arg("--release");
         }
         expect_success(&cargo.current_dir(package()).output().unwrap(), "cargo build");
-        profile.join("libdure.so")
+        profile.join(LIBRARY)
     })
 }
 
 /// An empty folder for one test, with the library under the names by which programs link and load it.
 pub(crate) fn folder(test: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("capi-{test}"));
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{PACKAGE}-{test}"));
     if folder.exists() {
         fs::remove_dir_all(&folder).unwrap();
     }
     fs::create_dir_all(&folder).unwrap();
-    for name in ["libdure.so", SONAME] {
+    for name in [LIBRARY, SONAME] {
         symlink(library(), folder.join(name)).unwrap();
     }
     folder
@@ -56,7 +56,7 @@ pub(crate) fn compile(folder: &Path, source: &str, compiler: &[&str]) -> PathBuf
         .args(["-g", "-O1", "-Wall", "-Wextra", "-Werror", "-I"])
         .arg(package().join("include"))
         .arg(package().join(source))
-        .args(["-x", "none", "-ldure", "-lpthread", "-lm", "-L"])
+        .args(["-x", "none", LINKED, "-lpthread", "-lm", "-L"])
         .arg(folder)
         .arg(format!("-Wl,-rpath,{}", folder.display()))
         .arg("-o")
@@ -70,12 +70,17 @@ pub(crate) fn compile(folder: &Path, source: &str, compiler: &[&str]) -> PathBuf
 /// A C11 compiler for tests, which use more of the system than C11 has.
 pub(crate) const C11: &[&str] = &["cc", "-std=c11", "-D_DEFAULT_SOURCE"];
 
-/// Runs a program without the settings of whoever runs the tests.
+/// The output of a program without the settings of whoever runs the tests.
 pub(crate) fn run(program: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> String {
+    String::from_utf8(output(program, arguments, environment).stdout).unwrap()
+}
+
+/// As [`run`], with all that it prints.
+pub(crate) fn output(program: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     let mut command = Command::new("timeout");
     command.arg(PATIENCE).arg(program).args(arguments);
     let ours = |name: &str| {
-        ["DURE_", "OMPI_", "PMI", "SLURM_"].iter().any(|prefix| name.starts_with(prefix))
+        ["DURE_", "NCCL_", "OMPI_", "PMI", "SLURM_"].iter().any(|prefix| name.starts_with(prefix))
     };
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(|name| ours(name) || name == "RANK" || name == "WORLD_SIZE") {
@@ -84,7 +89,7 @@ pub(crate) fn run(program: &Path, arguments: &[&str], environment: &[(&str, &str
     }
     let output = command.envs(environment.iter().copied()).output().unwrap();
     expect_success(&output, &program.display().to_string());
-    String::from_utf8(output.stdout).unwrap()
+    output
 }
 
 /// The output of a tool that must be there.

@@ -1,8 +1,9 @@
-//! What the library shows to the world: its symbols, its name, and what it needs.
+//! What a library shows to the world: its symbols, its name, and what it needs. For the tests of each interface.
 
 use std::collections::BTreeSet;
 
-use crate::library::{SONAME, library, package, tool};
+use crate::library::{library, package, tool};
+use crate::{HEADER, PREFIXES, SONAME};
 
 /// The 40 functions of NCCL 2.28, without the prefix.
 const NCCL: &str = "GetVersion GetUniqueId CommInitRank CommInitRankConfig CommInitRankScalable CommInitAll CommFinalize \
@@ -11,29 +12,26 @@ const NCCL: &str = "GetVersion GetUniqueId CommInitRank CommInitRankConfig CommI
     RedOpCreatePreMulSum RedOpDestroy Reduce Bcast Broadcast AllReduce ReduceScatter AllGather AlltoAll Gather Scatter \
     Send Recv GroupStart GroupEnd GroupSimulateEnd ResetDebugInit";
 
-fn exported() -> BTreeSet<String> {
+fn is_ours(name: &str) -> bool {
+    PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+pub(crate) fn exported() -> BTreeSet<String> {
     let symbols = tool("nm", &["-D", "--defined-only", library().to_str().unwrap()]);
     symbols.lines().map(|line| line.split_whitespace().last().unwrap().to_owned()).collect()
 }
 
-/// Functions that the header declares: names that a parenthesis follows, outside of comments.
+/// Functions that the header declares: names that a parenthesis follows, as the preprocessor leaves it.
 fn declared() -> BTreeSet<String> {
-    let header = std::fs::read_to_string(package().join("include/dure.h")).unwrap();
-    let code: String = header
-        .split("/*")
-        .enumerate()
-        .map(
-            |(index, part)| {
-                if index == 0 { part } else { part.split_once("*/").expect("comments end").1 }
-            },
-        )
-        .collect();
+    let header = package().join("include").join(HEADER);
+    let code = tool("cc", &["-E", "-P", header.to_str().unwrap()]);
     let name = |before: &str| {
-        before.rsplit(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default().to_owned()
+        let end = before.trim_end().rsplit(|c: char| !c.is_ascii_alphanumeric()).next();
+        end.unwrap_or_default().to_owned()
     };
     let mut parts: Vec<&str> = code.split('(').collect();
     parts.pop();
-    parts.into_iter().map(name).filter(|name| name.starts_with("dure")).collect()
+    parts.into_iter().map(name).filter(|name| is_ours(name)).collect()
 }
 
 #[test]
@@ -41,7 +39,7 @@ fn symbols_are_those_of_the_list_and_of_the_header() {
     let list = std::fs::read_to_string(package().join("symbols.txt")).unwrap();
     let list: BTreeSet<String> = list.lines().map(str::to_owned).collect();
     assert_eq!(exported(), list, "symbols.txt pins what is exported");
-    assert_eq!(declared(), list, "dure.h declares what is exported");
+    assert_eq!(declared(), list, "{HEADER} declares what is exported");
 }
 
 #[test]
@@ -49,9 +47,14 @@ fn every_function_of_nccl_is_there() {
     let names: Vec<&str> = NCCL.split_whitespace().collect();
     assert_eq!(names.len(), 40);
     let exported = exported();
-    for name in names {
-        let name = if name == "CommCuDevice" { "CommDevice" } else { name };
-        assert!(exported.contains(&format!("dure{name}")), "dure{name}");
+    for prefix in PREFIXES {
+        for name in &names {
+            let name = match *name {
+                "CommCuDevice" if *prefix == "dure" => "CommDevice",
+                name => name,
+            };
+            assert!(exported.contains(&format!("{prefix}{name}")), "{prefix}{name}");
+        }
     }
 }
 

@@ -1,0 +1,4 @@
+#include <nccl.h>
+
+#define API(name) nccl##name
+#include "../../../common/testing/ranks.h"

@@ -1,0 +1,19 @@
+//! The C interface, from the C side: programs that use the library, what it shows, and how it is installed.
+
+#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
+
+mod install;
+#[path = "../../../common/testing/library.rs"]
+mod library;
+mod programs;
+#[path = "../../../common/testing/surface.rs"]
+mod surface;
+
+const PACKAGE: &str = "dure-nccl";
+const LIBRARY: &str = "libnccl.so";
+const LINKED: &str = "-lnccl";
+/// The name that programs load the library by.
+const SONAME: &str = "libnccl.so.2";
+/// How the names of functions begin.
+const PREFIXES: &[&str] = &["nccl", "pnccl"];
+const HEADER: &str = "nccl.h";
