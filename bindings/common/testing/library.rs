@@ -19,8 +19,8 @@ pub(crate) fn package() -> &'static Path {
 
 /// The library of the profile that the tests were built with. Cargo builds no cdylib for tests, so this does.
 pub(crate) fn library() -> &'static Path {
-    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
-    LIBRARY.get_or_init(|| {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
         let test = std::env::current_exe().unwrap();
         let profile = test.ancestors().nth(2).expect("tests lie in PROFILE/deps");
         let mut cargo = Command::new(env!("CARGO"));
