@@ -17,25 +17,27 @@ dure_c::export! { "dure";
     "CommDevice" comm_device(comm: CommPtr, device: Out<c_int>) -> c_int = ffi::comm::comm_device;
     "Barrier" barrier(comm: CommPtr, stream: StreamPtr) -> c_int = ffi::collective::barrier;
     "AllToAllv" all_to_all_v(
-        sendbuff: *const c_void, sendcounts: Array<usize>, sdispls: Array<usize>, recvbuff: *mut
-        c_void, recvcounts: Array<usize>, rdispls: Array<usize>, datatype: c_int, comm: CommPtr,
-        stream: StreamPtr
+        sendbuff: *const c_void, sendcounts: Array<usize>, sdispls: Array<usize>,
+        recvbuff: *mut c_void, recvcounts: Array<usize>, rdispls: Array<usize>, datatype: c_int,
+        comm: CommPtr, stream: StreamPtr
     ) -> c_int = ffi::ragged::all_to_all_v;
     "AllGatherv" all_gather_v(
         sendbuff: *const c_void, sendcount: usize, recvbuff: *mut c_void, recvcounts: Array<usize>,
         displs: Array<usize>, datatype: c_int, comm: CommPtr, stream: StreamPtr
     ) -> c_int = ffi::ragged::all_gather_v;
     "ReduceScatterv" reduce_scatter_v(
-        sendbuff: *const c_void, sendcounts: Array<usize>, displs: Array<usize>, recvbuff: *mut
-        c_void, recvcount: usize, datatype: c_int, op: c_int, comm: CommPtr, stream: StreamPtr
+        sendbuff: *const c_void, sendcounts: Array<usize>, displs: Array<usize>,
+        recvbuff: *mut c_void, recvcount: usize, datatype: c_int, op: c_int, comm: CommPtr,
+        stream: StreamPtr
     ) -> c_int = ffi::ragged::reduce_scatter_v;
     "Gatherv" gather_v(
         sendbuff: *const c_void, sendcount: usize, recvbuff: *mut c_void, recvcounts: Array<usize>,
         displs: Array<usize>, datatype: c_int, root: c_int, comm: CommPtr, stream: StreamPtr
     ) -> c_int = ffi::ragged::gather_v;
     "Scatterv" scatter_v(
-        sendbuff: *const c_void, sendcounts: Array<usize>, displs: Array<usize>, recvbuff: *mut
-        c_void, recvcount: usize, datatype: c_int, root: c_int, comm: CommPtr, stream: StreamPtr
+        sendbuff: *const c_void, sendcounts: Array<usize>, displs: Array<usize>,
+        recvbuff: *mut c_void, recvcount: usize, datatype: c_int, root: c_int, comm: CommPtr,
+        stream: StreamPtr
     ) -> c_int = ffi::ragged::scatter_v;
     "StreamCreate" stream_create(stream: Out<StreamPtr>) -> c_int = ffi::stream::stream_create;
     "StreamDestroy" stream_destroy(stream: StreamPtr) -> c_int = ffi::stream::stream_destroy;

@@ -29,7 +29,7 @@ pub struct Comm {
     connection: OnceLock<Result<Arc<Communicator>>>,
     /// Made in a group that has not ended: nobody may wait for it.
     deferred: AtomicBool,
-    /// Destroyed by an abort; if the ranks meet only now, that is the end of it.
+    /// Ended by an abort, or revoked; if the ranks meet only now, that is the end of it.
     aborted: AtomicBool,
     /// Left its family, or dropped out of it.
     left: AtomicBool,

@@ -39,19 +39,19 @@ macro_rules! export_nccl_2_28 {
                 comm: Out<CommPtr>, nranks: c_int, comm_id: RawUniqueId, rank: c_int
             ) -> c_int = $crate::ffi::comm::comm_init_rank::<$interface>;
             "CommInitRankConfig" comm_init_rank_config(
-                comm: Out<CommPtr>, nranks: c_int, comm_id: RawUniqueId, rank: c_int, config:
-                ConfigPtr<$interface>
+                comm: Out<CommPtr>, nranks: c_int, comm_id: RawUniqueId, rank: c_int,
+                config: ConfigPtr<$interface>
             ) -> c_int = $crate::ffi::comm::comm_init_rank_config::<$interface>;
             "CommInitRankScalable" comm_init_rank_scalable(
-                newcomm: Out<CommPtr>, nranks: c_int, myrank: c_int, n_id: c_int, comm_ids:
-                Array<RawUniqueId>, config: ConfigPtr<$interface>
+                newcomm: Out<CommPtr>, nranks: c_int, myrank: c_int, n_id: c_int,
+                comm_ids: Array<RawUniqueId>, config: ConfigPtr<$interface>
             ) -> c_int = $crate::ffi::comm::comm_init_rank_scalable::<$interface>;
             "CommInitAll" comm_init_all(
                 comm: Out<CommPtr>, ndev: c_int, devlist: Array<c_int>
             ) -> c_int = $crate::ffi::comm::comm_init_all::<$interface>;
             "CommSplit" comm_split(
-                comm: CommPtr, color: c_int, key: c_int, newcomm: Out<CommPtr>, config:
-                ConfigPtr<$interface>
+                comm: CommPtr, color: c_int, key: c_int, newcomm: Out<CommPtr>,
+                config: ConfigPtr<$interface>
             ) -> c_int = $crate::ffi::comm::comm_split::<$interface>;
             "CommShrink" comm_shrink(
                 comm: CommPtr, exclude_ranks_list: Array<c_int>, exclude_ranks_count: c_int,
@@ -67,20 +67,20 @@ macro_rules! export_nccl_2_28 {
             "CommUserRank" comm_user_rank(comm: CommPtr, rank: Out<c_int>) -> c_int
                 = $crate::ffi::comm::comm_user_rank;
             "AllReduce" all_reduce(
-                sendbuff: *const c_void, recvbuff: *mut c_void, count: usize, datatype: c_int, op:
-                c_int, comm: CommPtr, stream: StreamPtr
+                sendbuff: *const c_void, recvbuff: *mut c_void, count: usize, datatype: c_int,
+                op: c_int, comm: CommPtr, stream: StreamPtr
             ) -> c_int = $crate::ffi::collective::all_reduce;
             "Reduce" reduce(
-                sendbuff: *const c_void, recvbuff: *mut c_void, count: usize, datatype: c_int, op:
-                c_int, root: c_int, comm: CommPtr, stream: StreamPtr
+                sendbuff: *const c_void, recvbuff: *mut c_void, count: usize, datatype: c_int,
+                op: c_int, root: c_int, comm: CommPtr, stream: StreamPtr
             ) -> c_int = $crate::ffi::collective::reduce;
             "ReduceScatter" reduce_scatter(
                 sendbuff: *const c_void, recvbuff: *mut c_void, recvcount: usize, datatype: c_int,
                 op: c_int, comm: CommPtr, stream: StreamPtr
             ) -> c_int = $crate::ffi::collective::reduce_scatter;
             "Broadcast" broadcast(
-                sendbuff: *const c_void, recvbuff: *mut c_void, count: usize, datatype: c_int, root:
-                c_int, comm: CommPtr, stream: StreamPtr
+                sendbuff: *const c_void, recvbuff: *mut c_void, count: usize, datatype: c_int,
+                root: c_int, comm: CommPtr, stream: StreamPtr
             ) -> c_int = $crate::ffi::collective::broadcast;
             "Bcast" bcast(
                 buff: *mut c_void, count: usize, datatype: c_int, root: c_int, comm: CommPtr,
@@ -91,16 +91,16 @@ macro_rules! export_nccl_2_28 {
                 comm: CommPtr, stream: StreamPtr
             ) -> c_int = $crate::ffi::collective::all_gather;
             "AlltoAll" all_to_all(
-                sendbuff: *const c_void, recvbuff: *mut c_void, count: usize, datatype: c_int, comm:
-                CommPtr, stream: StreamPtr
+                sendbuff: *const c_void, recvbuff: *mut c_void, count: usize, datatype: c_int,
+                comm: CommPtr, stream: StreamPtr
             ) -> c_int = $crate::ffi::collective::all_to_all;
             "Gather" gather(
-                sendbuff: *const c_void, recvbuff: *mut c_void, count: usize, datatype: c_int, root:
-                c_int, comm: CommPtr, stream: StreamPtr
+                sendbuff: *const c_void, recvbuff: *mut c_void, count: usize, datatype: c_int,
+                root: c_int, comm: CommPtr, stream: StreamPtr
             ) -> c_int = $crate::ffi::collective::gather;
             "Scatter" scatter(
-                sendbuff: *const c_void, recvbuff: *mut c_void, count: usize, datatype: c_int, root:
-                c_int, comm: CommPtr, stream: StreamPtr
+                sendbuff: *const c_void, recvbuff: *mut c_void, count: usize, datatype: c_int,
+                root: c_int, comm: CommPtr, stream: StreamPtr
             ) -> c_int = $crate::ffi::collective::scatter;
             "Send" send(
                 sendbuff: *const c_void, count: usize, datatype: c_int, peer: c_int, comm: CommPtr,
@@ -129,8 +129,8 @@ macro_rules! export_nccl_2_28 {
             "CommDeregister" comm_deregister(comm: CommPtr, handle: *mut c_void) -> c_int
                 = $crate::ffi::memory::comm_deregister::<$interface>;
             "CommWindowRegister" comm_window_register(
-                comm: CommPtr, buff: *mut c_void, size: usize, win: Out<*mut c_void>, win_flags:
-                c_int
+                comm: CommPtr, buff: *mut c_void, size: usize, win: Out<*mut c_void>,
+                win_flags: c_int
             ) -> c_int = $crate::ffi::memory::comm_window_register::<$interface>;
             "CommWindowDeregister" comm_window_deregister(comm: CommPtr, win: *mut c_void) -> c_int
                 = $crate::ffi::memory::comm_window_deregister::<$interface>;

@@ -302,6 +302,7 @@ pub fn comm_grow<I: Interface>(
 ) -> c_int {
     if comm.is_null() {
         return boundary(|| {
+            newcomm.place("newcomm")?;
             let id = unique_id.read("uniqueId", 1)?[0];
             init_rank(newcomm, n_ranks, id, ("rank", rank), config)
         });

@@ -1,6 +1,6 @@
 //! The entry points, and the types by which arguments come over.
 //!
-//! An argument of a type of [`pointer`] can only come from C, and its caller promised what the header says about it. That
+//! An argument of a type of [`mod@pointer`] can only come from C, and its caller promised what the header says about it. That
 //! promise is what the unsafe code here rests on; the entry points themselves have none. What they do, the headers say:
 //! `dureAllReduce` and `ncclAllReduce` are [`collective::all_reduce`], and so on.
 

@@ -24,7 +24,8 @@ fn ours() -> MutexGuard<'static, BTreeSet<usize>> {
 
 impl Kind for Stream {
     const ARGUMENT: &'static str = "stream";
-    const NO_HANDLE: &'static str = "stream is not a handle of its kind (allowed: NULL and streams of this library; there is no support for CUDA's)";
+    const NO_HANDLE: &'static str = "stream is not a handle of its kind \
+        (allowed: NULL and streams of this library; there is no support for CUDA's)";
     const MAGIC: u64 = u64::from_le_bytes(*b"dureFlow");
 
     fn graveyard() -> &'static Graveyard<Self> {

@@ -87,6 +87,7 @@ static void children(void) {
   EXPECT_ERROR(ncclInvalidArgument, "newcomm is NULL", ncclCommGrow(comm, 2, NULL, -1, NULL, NULL));
   EXPECT_ERROR(ncclInvalidArgument, "nRanks 1 (allowed: more", ncclCommGrow(comm, 1, NULL, -1, &made, NULL));
   EXPECT_ERROR(ncclInvalidArgument, "rank 3 (allowed: -1", ncclCommGrow(comm, 2, NULL, 3, &made, NULL));
+  EXPECT_ERROR(ncclInvalidArgument, "newcomm is NULL", ncclCommGrow(NULL, 2, &id, 1, NULL, NULL));
   EXPECT_ERROR(ncclInvalidArgument, "uniqueId is NULL", ncclCommGrow(NULL, 2, NULL, 1, &made, NULL));
   EXPECT_ERROR(ncclInvalidArgument, "rank 5 is not a rank", ncclCommGrow(NULL, 2, &id, 5, &made, NULL));
   EXPECT_ERROR(ncclInvalidUsage, "gave no id", ncclCommGrow(comm, 2, NULL, -1, &made, NULL));
