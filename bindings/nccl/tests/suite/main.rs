@@ -8,6 +8,7 @@ mod library;
 mod programs;
 #[path = "../../../common/testing/surface.rs"]
 mod surface;
+mod torch;
 
 const PACKAGE: &str = "dure-nccl";
 const LIBRARY: &str = "libnccl.so";
