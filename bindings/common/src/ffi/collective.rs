@@ -1,4 +1,5 @@
-//! Collectives and messages whose blocks all have one length.
+//! Collectives and messages whose blocks all have one length. They are inlined into the functions that are exported: on the
+//! way of a short call every instruction counts.
 
 use std::ffi::{c_int, c_void};
 
@@ -8,6 +9,7 @@ use super::message::{call, plain};
 use super::pointer::{CommPtr, StreamPtr};
 use crate::number::{bytes, dtype};
 
+#[inline]
 pub fn all_reduce(
     sendbuff: *const c_void,
     recvbuff: *mut c_void,
@@ -28,6 +30,7 @@ pub fn all_reduce(
     })
 }
 
+#[inline]
 pub fn reduce(
     sendbuff: *const c_void,
     recvbuff: *mut c_void,
@@ -56,6 +59,7 @@ pub fn reduce(
     })
 }
 
+#[inline]
 pub fn reduce_scatter(
     sendbuff: *const c_void,
     recvbuff: *mut c_void,
@@ -81,6 +85,7 @@ pub fn reduce_scatter(
     })
 }
 
+#[inline]
 pub fn broadcast(
     sendbuff: *const c_void,
     recvbuff: *mut c_void,
@@ -100,6 +105,7 @@ pub fn broadcast(
     })
 }
 
+#[inline]
 pub fn bcast(
     buff: *mut c_void,
     count: usize,
@@ -118,6 +124,7 @@ pub fn bcast(
     })
 }
 
+#[inline]
 pub fn all_gather(
     sendbuff: *const c_void,
     recvbuff: *mut c_void,
@@ -140,6 +147,7 @@ pub fn all_gather(
     })
 }
 
+#[inline]
 pub fn all_to_all(
     sendbuff: *const c_void,
     recvbuff: *mut c_void,
@@ -162,6 +170,7 @@ pub fn all_to_all(
     })
 }
 
+#[inline]
 pub fn gather(
     sendbuff: *const c_void,
     recvbuff: *mut c_void,
@@ -183,6 +192,7 @@ pub fn gather(
     })
 }
 
+#[inline]
 pub fn scatter(
     sendbuff: *const c_void,
     recvbuff: *mut c_void,
@@ -203,11 +213,13 @@ pub fn scatter(
     })
 }
 
+#[inline]
 pub fn barrier(comm: CommPtr, stream: StreamPtr) -> c_int {
     let action = Action::Collective(Collective::Barrier, 0);
     call(comm, stream, |call| call.make(plain(action, Memory::EMPTY, Memory::EMPTY, Dtype::Uint8)))
 }
 
+#[inline]
 pub fn send(
     sendbuff: *const c_void,
     count: usize,
@@ -224,6 +236,7 @@ pub fn send(
     })
 }
 
+#[inline]
 pub fn recv(
     recvbuff: *mut c_void,
     count: usize,
