@@ -466,10 +466,10 @@ dureResult_t dureRedOpDestroy(dureRedOp_t op, dureComm_t comm);
 
 /* ---- 12. Memory ---------------------------------------------------------------------------------------------------- */
 
-/* Any memory of the process may be given to a call. Registered memory saves a copy for long messages: worth it for
- * buffers that are used again and again. */
+/* Any memory of the process may be given to a call, and memory of the devices that DURE_DEVICE names (docs/devices.md). Registered
+ * memory saves a copy for long messages: worth it for buffers that are used again and again. */
 
-/* Allocates `size` bytes, zeroed, at the begin of a page. It belongs to no communicator, so no peer can map it: memory
+/* Allocates `size` bytes, zeroed: on the first device that DURE_DEVICE names, or else of the host, at the begin of a page. It belongs to no communicator, so no peer can map it: memory
  * that peers of the same host write directly is had from dureCommMemAlloc.
  * Errors: dureSystemError when there is no memory. */
 dureResult_t dureMemAlloc(void **ptr, size_t size);

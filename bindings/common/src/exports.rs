@@ -120,7 +120,7 @@ macro_rules! export_nccl_2_28 {
             "RedOpDestroy" red_op_destroy(op: c_int, comm: CommPtr) -> c_int
                 = $crate::ffi::operation::red_op_destroy;
             "MemAlloc" mem_alloc(ptr: Out<*mut c_void>, size: usize) -> c_int
-                = $crate::ffi::memory::mem_alloc;
+                = $crate::ffi::memory::mem_alloc::<$interface>;
             "MemFree" mem_free(ptr: *mut c_void) -> c_int
                 = $crate::ffi::memory::mem_free::<$interface>;
             "CommRegister" comm_register(

@@ -1,5 +1,7 @@
 //! The C programs of `tests/c` and `examples`, compiled and run.
 
+use dure_harness::plugins::{npu_a, npu_b};
+
 use crate::library::{C11, compile, folder, library, run};
 
 fn test(name: &str, sizes: &[&str]) {
@@ -35,6 +37,20 @@ fn groups_and_children() {
 #[test]
 fn reductions_streams_and_registered_memory() {
     test("reductions", &["1", "2", "4"]);
+}
+
+#[test]
+fn memory_of_devices() {
+    let folder = folder("devices");
+    let program = compile(&folder, "tests/c/devices.c", C11);
+    for (plugin, vendor) in [(npu_a(), "npu-a"), (npu_b(), "npu-b")] {
+        let plugin = plugin.display().to_string();
+        let environment =
+            [("DURE_DEVICE_PLUGINS", &*plugin), ("DURE_DEVICE", &format!("{vendor}:5"))];
+        for size in ["1", "2", "3"] {
+            run(&program, &[size], &environment);
+        }
+    }
 }
 
 #[test]

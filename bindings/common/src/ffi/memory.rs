@@ -9,15 +9,16 @@ use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::collections::HashMap;
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use dure::{Error, Memory, Result};
+use dure::{Device, Error, Memory, Result, devices};
 
 use super::pointer::{CommPtr, Out};
 use crate::Interface;
 use crate::boundary::{boundary, boundary_on};
 use crate::code;
 use crate::comm::{Comm, Registered};
+use crate::environment;
 
 /// Alignment of `...MemAlloc`: a page, which is also what NCCL asks of windows.
 pub const ALIGNMENT: usize = 4096;
@@ -25,27 +26,49 @@ pub const ALIGNMENT: usize = 4096;
 /// The last number of `ncclCommMemStat_t`.
 pub const LAST_STATISTIC: c_int = 3;
 
+/// What keeps memory of `...MemAlloc`.
+enum Allocation {
+    Host(Layout),
+    Device(Arc<dyn Device>, Memory),
+}
+
 /// What `...MemAlloc` gave out, by address.
-fn allocations() -> MutexGuard<'static, HashMap<usize, Layout>> {
-    static ALLOCATIONS: OnceLock<Mutex<HashMap<usize, Layout>>> = OnceLock::new();
+fn allocations() -> MutexGuard<'static, HashMap<usize, Allocation>> {
+    static ALLOCATIONS: OnceLock<Mutex<HashMap<usize, Allocation>>> = OnceLock::new();
     ALLOCATIONS.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-pub fn mem_alloc(ptr: Out<*mut c_void>, size: usize) -> c_int {
+/// On the first device that `DURE_DEVICE` names, or else of the host.
+pub fn mem_alloc<I: Interface>(ptr: Out<*mut c_void>, size: usize) -> c_int {
     boundary(|| {
         let place = ptr.place("ptr")?;
         let too_large =
             |_| Error::invalid_argument(format!("size {size} is more than memory can hold"));
         let layout = Layout::from_size_align(size.max(1), ALIGNMENT).map_err(too_large)?;
-        // SAFETY: the layout is at least a byte long.
-        let memory = unsafe { alloc_zeroed(layout) };
-        if memory.is_null() {
-            return Err(Error::system(format!("there are no {size} bytes of memory")));
-        }
-        allocations().insert(memory.addr(), layout);
-        place.set(memory.cast());
+        let device = devices::open(&environment::config::<I>()?)?.into_iter().next();
+        let (address, allocation) = match device {
+            None => on_host(layout)?,
+            Some(device) => on_device(device, layout)?,
+        };
+        allocations().insert(address.addr(), allocation);
+        place.set(address);
         Ok(())
     })
+}
+
+fn on_host(layout: Layout) -> Result<(*mut c_void, Allocation)> {
+    // SAFETY: the layout is at least a byte long.
+    let memory = unsafe { alloc_zeroed(layout) };
+    if memory.is_null() {
+        return Err(Error::system(format!("there are no {} bytes of memory", layout.size())));
+    }
+    Ok((memory.cast(), Allocation::Host(layout)))
+}
+
+fn on_device(device: Arc<dyn Device>, layout: Layout) -> Result<(*mut c_void, Allocation)> {
+    let failed = |error| Error::device("memory for ptr").because(error);
+    let memory = device.alloc(layout.size()).map_err(failed)?;
+    Ok((memory.ptr.as_ptr().cast(), Allocation::Device(device, memory)))
 }
 
 pub fn mem_free<I: Interface>(ptr: *mut c_void) -> c_int {
@@ -53,11 +76,17 @@ pub fn mem_free<I: Interface>(ptr: *mut c_void) -> c_int {
         return code::SUCCESS;
     }
     boundary(|| {
-        let layout = allocations().remove(&ptr.addr());
-        let layout = layout
-            .ok_or_else(|| Error::invalid_argument(not_from::<I>("ptr", "MemAlloc", "freed")))?;
-        // SAFETY: it is in the table, so it was allocated with this layout and is freed for the first time.
-        unsafe { dealloc(ptr.cast(), layout) };
+        let allocation = allocations().remove(&ptr.addr());
+        let otherwise = || Error::invalid_argument(not_from::<I>("ptr", "MemAlloc", "freed"));
+        match allocation.ok_or_else(otherwise)? {
+            // SAFETY: it was in the table, so it was allocated with this layout and is freed for the first time.
+            Allocation::Host(layout) => unsafe { dealloc(ptr.cast(), layout) },
+            Allocation::Device(device, memory) => {
+                let failed = |error| Error::device("ptr cannot be freed").because(error);
+                // SAFETY: as above; whoever frees it uses it no more.
+                unsafe { device.free(memory) }.map_err(failed)?;
+            }
+        }
         Ok(())
     })
 }
