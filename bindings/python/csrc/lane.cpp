@@ -1,0 +1,216 @@
+#include "lane.h"
+
+#include <c10/util/Exception.h>
+
+namespace dure {
+
+namespace {
+
+constexpr const char* ABORTED = "the process group was aborted";
+
+}  // namespace
+
+void check(dureResult_t result, const std::string& what) {
+  if (result == dureSuccess || result == dureDegraded) {
+    return;
+  }
+  const std::string text = what + ": " + dureGetLastError(nullptr);
+  if (result == dureInvalidArgument) {
+    C10_THROW_ERROR(ValueError, text);
+  }
+  C10_THROW_ERROR(DistBackendError, text);
+}
+
+Call::Call(std::shared_ptr<Lane> lane, int rank, c10d::OpType type, const char* name, std::vector<at::Tensor> results,
+           std::chrono::milliseconds timeout, Body body)
+    : Work(rank, type), lane_(std::move(lane)), name_(name), results_(std::move(results)), timeout_(timeout),
+      body_(std::move(body)) {}
+
+bool Call::wait(std::chrono::milliseconds timeout) {
+  const auto limit = timeout > kNoTimeout ? timeout : timeout_;
+  std::unique_lock lock(mutex_);
+  const auto done = [this] { return completed_; };
+  if (limit <= kNoTimeout) {
+    cv_.wait(lock, done);
+  } else if (!cv_.wait_for(lock, limit, done)) {
+    lock.unlock();
+    lane_->abort();
+    lock.lock();
+    cv_.wait(lock, done);
+    C10_THROW_ERROR(DistBackendError, c10::str(name_, ": not done on rank ", rank_, " within ", limit.count(),
+                                               " ms: the process group was aborted on all ranks"));
+  }
+  if (exception_) {
+    std::rethrow_exception(exception_);
+  }
+  return true;
+}
+
+void Call::abort() {
+  lane_->abort();
+}
+
+std::vector<at::Tensor> Call::result() {
+  return results_;
+}
+
+std::chrono::milliseconds Call::getTimeout() const {
+  return timeout_;
+}
+
+c10::intrusive_ptr<c10::ivalue::Future> Call::getFuture() {
+  std::unique_lock lock(future_mutex_);
+  if (!future_) {
+    future_ = c10::make_intrusive<c10::ivalue::Future>(c10::ListType::create(c10::TensorType::get()));
+    if (isCompleted()) {
+      settle(*future_);
+    }
+  }
+  return future_;
+}
+
+void Call::settle(c10::ivalue::Future& future) {
+  if (exception_) {
+    future.setError(exception_);
+  } else {
+    future.markCompleted(c10::IValue(results_));
+  }
+}
+
+void Call::run() noexcept {
+  std::exception_ptr error;
+  try {
+    body_(lane_->open());
+  } catch (...) {
+    error = std::current_exception();
+    if (lane_->aborted_) {
+      // The C interface only knows that the handle is gone.
+      error = std::make_exception_ptr(c10::DistBackendError({__func__, __FILE__, __LINE__}, c10::str(name_, ": ", ABORTED)));
+    }
+  }
+  // What the body keeps is of no use any more.
+  body_ = nullptr;
+  c10::intrusive_ptr<c10::ivalue::Future> future;
+  {
+    std::unique_lock lock(future_mutex_);
+    finish(error);
+    future = future_;
+  }
+  // Outside of the lock: this runs callbacks.
+  if (future) {
+    settle(*future);
+  }
+}
+
+dureComm_t Lane::communicator() {
+  {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [this] { return !busy_; });
+    busy_ = true;
+  }
+  // Whatever happens, others must get their turn.
+  const std::shared_ptr<void> turn(nullptr, [this](void*) {
+    const std::lock_guard lock(mutex_);
+    busy_ = false;
+    changed_.notify_all();
+  });
+  return open();
+}
+
+dureComm_t Lane::open() {
+  if (failure_) {
+    std::rethrow_exception(failure_);
+  }
+  TORCH_CHECK_WITH(DistBackendError, !aborted_, ABORTED);
+  if (comm_ != nullptr) {
+    return comm_;
+  }
+  try {
+    comm_ = meet_(aborted_);
+    if (aborted_) {
+      abort();
+    }
+    // The ranks meet in the background, so that the lane can be aborted meanwhile; this waits for them.
+    int size = 0;
+    check(dureCommCount(comm_, &size), "meeting the other ranks");
+  } catch (...) {
+    failure_ = std::current_exception();
+    abort();
+    throw;
+  }
+  return comm_;
+}
+
+void Lane::start(const c10::intrusive_ptr<Call>& call) {
+  const std::lock_guard lock(mutex_);
+  TORCH_CHECK_WITH(DistBackendError, !closing_, "the process group was shut down");
+  waiting_.push_back(call);
+  if (!thread_.joinable()) {
+    thread_ = std::thread([this] { serve(); });
+  }
+  changed_.notify_all();
+}
+
+void Lane::perform(const c10::intrusive_ptr<Call>& call) {
+  {
+    std::unique_lock lock(mutex_);
+    if (busy_ || !waiting_.empty() || closing_) {
+      lock.unlock();
+      return start(call);
+    }
+    busy_ = true;
+  }
+  call->run();
+  const std::lock_guard lock(mutex_);
+  busy_ = false;
+  changed_.notify_all();
+}
+
+void Lane::serve() {
+  std::unique_lock lock(mutex_);
+  while (true) {
+    changed_.wait(lock, [this] { return !busy_ && (closing_ || !waiting_.empty()); });
+    if (waiting_.empty()) {
+      return;
+    }
+    auto call = std::move(waiting_.front());
+    waiting_.pop_front();
+    busy_ = true;
+    lock.unlock();
+    call->run();
+    // Its last reference may be this one, and tensors take their time to go.
+    call.reset();
+    lock.lock();
+    busy_ = false;
+    changed_.notify_all();
+  }
+}
+
+void Lane::abort() {
+  aborted_ = true;
+  // Whoever uses the handle at this moment, or later, is told that it is gone.
+  if (auto* comm = comm_.exchange(nullptr)) {
+    dureCommAbort(comm);
+  }
+}
+
+void Lane::drain() {
+  {
+    std::unique_lock lock(mutex_);
+    closing_ = true;
+    changed_.notify_all();
+    changed_.wait(lock, [this] { return !busy_ && waiting_.empty(); });
+  }
+  if (thread_.joinable()) {
+    thread_.join();
+  }
+}
+
+void Lane::close() {
+  drain();
+  if (auto* comm = comm_.exchange(nullptr)) {
+    check(dureCommDestroy(comm), "shutdown");
+  }
+}
+
+}  // namespace dure

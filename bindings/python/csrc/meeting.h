@@ -1,0 +1,30 @@
+// How the ranks of a communicator meet: by an id in torch's store.
+
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <string>
+
+#include <torch/csrc/distributed/c10d/Store.hpp>
+
+#include <dure.h>
+
+namespace dure {
+
+struct Meeting {
+  c10::intrusive_ptr<c10d::Store> store;
+  // Where in the store: another for each communicator that is made.
+  std::string key;
+  int rank;
+  int size;
+  std::chrono::milliseconds timeout;
+  // Begins the texts of errors.
+  std::string name;
+};
+
+// Begins to make a communicator, which goes on in the background. Rank 0 publishes an id; the others wait for it, at most
+// until the timeout, and no longer than nobody has aborted.
+dureComm_t meet(const Meeting& meeting, const std::atomic<bool>& aborted);
+
+}  // namespace dure

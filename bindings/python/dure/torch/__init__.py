@@ -1,0 +1,27 @@
+"""Dure as a back end of ``torch.distributed``.
+
+::
+
+    import dure.torch
+    import torch.distributed as dist
+
+    dist.init_process_group("dure")
+
+Importing this module registers the back end ``dure`` for tensors in the host's memory. Ranks, sizes and meeting places
+are torch's own, so ``torchrun`` works as it is.
+"""
+
+try:
+    import torch.distributed
+except ImportError as missing:
+    raise ImportError("dure.torch needs torch (pip install torch)") from missing
+
+try:
+    from . import _backend
+except ImportError as missing:
+    raise ImportError(
+        "this installation of dure has no back end for the installed torch: install dure again from its source, with "
+        "`pip install --no-build-isolation --force-reinstall --no-deps`, so that it is built with this torch"
+    ) from missing
+
+torch.distributed.Backend.register_backend("dure", _backend.create, extended_api=True, devices=["cpu"])
