@@ -1,10 +1,20 @@
 #include "group.h"
 
+#include <future>
+
 #include <c10/util/Exception.h>
 
 #include "meeting.h"
 
 namespace dure {
+
+namespace {
+
+// How long a rank that ends without destroying its group waits for the others to end too. They may as well be waiting for
+// it in a call that it never makes; those that are late have no call left that needs it.
+constexpr std::chrono::seconds PATIENCE{5};
+
+}  // namespace
 
 Group::Group(c10::intrusive_ptr<c10d::Store> store, int rank, int size, std::chrono::milliseconds timeout,
              std::string name)
@@ -18,8 +28,16 @@ Group::Group(c10::intrusive_ptr<c10d::Store> store, int rank, int size, std::chr
 }
 
 Group::~Group() {
+  leave();
+}
+
+void Group::leave() noexcept {
   try {
-    shutdown();
+    auto left = std::async(std::launch::async, [this] { shutdown(); });
+    if (left.wait_for(PATIENCE) == std::future_status::timeout) {
+      abort();
+    }
+    left.get();
   } catch (const std::exception& error) {
     TORCH_WARN("dure: leaving process group ", name_, ": ", error.what());
   }

@@ -27,6 +27,8 @@ class Group final : public c10d::Backend {
   // Meets the other ranks, by an id that rank 0 puts into the store.
   Group(c10::intrusive_ptr<c10d::Store> store, int rank, int size, std::chrono::milliseconds timeout, std::string name);
   ~Group() override;
+  // As shutdown, but others are not waited for long, and what goes wrong is a warning.
+  void leave() noexcept;
 
   const std::string getBackendName() const override { return "dure"; }
   c10::intrusive_ptr<Options> getBackendOptions() override;

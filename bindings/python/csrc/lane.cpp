@@ -208,8 +208,19 @@ void Lane::drain() {
 
 void Lane::close() {
   drain();
+  dureResult_t state = dureSuccess;
+  if (comm_ == nullptr || dureCommGetAsyncError(comm_, &state) != dureSuccess) {
+    return;
+  }
+  if (state != dureSuccess && state != dureDegraded) {
+    // Whoever made the call that failed was told; there is nobody left to part from.
+    return abort();
+  }
+  // The handle stays meanwhile, so that this can be aborted.
+  const auto left = dureCommFinalize(comm_);
   if (auto* comm = comm_.exchange(nullptr)) {
-    check(dureCommDestroy(comm), "shutdown");
+    check(left, "shutdown");
+    dureCommDestroy(comm);
   }
 }
 

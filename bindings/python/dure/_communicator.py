@@ -251,46 +251,40 @@ class Communicator:
     def gather(self, send: Any, recv: Any = None, root: int = 0, counts: Sequence[int] | None = None) -> None:
         """The root gets all ranks' elements, one rank's after the other's. Others give no ``recv``.
 
-        All ranks give as many; or the root gives ``counts``, and others anything but None.
+        All ranks give as many, or ``counts[r]`` elements, the same list on all ranks.
         """
         source = self._reads("send", send)
+        target = self._writes("recv", recv) if self._rank == root else None
         kind, factor = source.elements()
         length = source.count * factor
-        if self._rank != root:
-            target, lengths = None, None
-        else:
-            target = self._writes("recv", recv)
+        if target is not None:
             self._same_type(source, target)
-            if counts is None:
-                self._expect(target, source.count * self._size)
-            else:
-                lengths = self._counts("counts", counts, target, factor)
         if counts is None:
+            self._expect(target, source.count * self._size)
             self._call("dureGather", source, target, length, kind, root)
-        else:
-            self._call("dureGatherv", source, length, target, lengths, None, kind, root)
+            return
+        lengths = self._counts("counts", counts, target, factor)
+        self._expect(source, counts[self._rank])
+        self._call("dureGatherv", source, length, target, lengths, None, kind, root)
 
     def scatter(self, send: Any, recv: Any, root: int = 0, counts: Sequence[int] | None = None) -> None:
         """Rank r gets block r of the root's elements. Others give None for ``send``.
 
-        Blocks have equal length; or the root gives ``counts``, and others anything but None.
+        Blocks have equal length, or ``counts[r]`` elements, the same list on all ranks.
         """
         target = self._writes("recv", recv)
+        source = self._reads("send", send) if self._rank == root else None
         kind, factor = target.elements()
         length = target.count * factor
-        if self._rank != root:
-            source, lengths = None, None
-        else:
-            source = self._reads("send", send)
+        if source is not None:
             self._same_type(source, target)
-            if counts is None:
-                self._expect(source, target.count * self._size)
-            else:
-                lengths = self._counts("counts", counts, source, factor)
         if counts is None:
+            self._expect(source, target.count * self._size)
             self._call("dureScatter", source, target, length, kind, root)
-        else:
-            self._call("dureScatterv", source, lengths, None, target, length, kind, root)
+            return
+        lengths = self._counts("counts", counts, source, factor)
+        self._expect(target, counts[self._rank])
+        self._call("dureScatterv", source, lengths, None, target, length, kind, root)
 
     def barrier(self) -> None:
         """No rank's call returns before every rank has made it."""
@@ -392,11 +386,11 @@ class Communicator:
                 "type)"
             )
 
-    def _expect(self, its: Buffer, count: int) -> None:
-        if its.count != count:
+    def _expect(self, its: Buffer | None, count: int) -> None:
+        if its is not None and its.count != count:
             raise InvalidArgumentError(f"{its.name} has {its.count} elements (allowed: {count})")
 
-    def _counts(self, name: str, values: Sequence[int], its: Buffer, factor: int = 1) -> ctypes.Array:
+    def _counts(self, name: str, values: Sequence[int], its: Buffer | None, factor: int = 1) -> ctypes.Array:
         lengths = counts(self._named(name), values, self._size, factor)
         self._expect(its, sum(values))
         return lengths

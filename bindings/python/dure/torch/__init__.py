@@ -11,6 +11,8 @@ Importing this module registers the back end ``dure`` for tensors in the host's 
 are torch's own, so ``torchrun`` works as it is.
 """
 
+import atexit
+
 try:
     import torch.distributed
 except ImportError as missing:
@@ -25,3 +27,6 @@ except ImportError as missing:
     ) from missing
 
 torch.distributed.Backend.register_backend("dure", _backend.create, extended_api=True, devices=["cpu"])
+
+# While the interpreter lasts: threads of process groups let go of tensors, which belong to it.
+atexit.register(_backend.leave)
