@@ -29,8 +29,13 @@ demo: ## train handwritten digits on 2 processes, from C
 	@bindings/capi/examples/digits/demo.sh
 
 test: ## run the tests
-	@.ci/setup $(tools) c++ ip pkg-config readelf unshare
-	@$(CARGO) test --workspace --locked --no-fail-fast 2>&1 | .ci/totals
+	@.ci/setup $(tools) c++ ip pkg-config python3 readelf unshare
+	@$(CARGO) build --locked -p dure-capi
+	@status=0; { \
+	    $(CARGO) test --workspace --locked --no-fail-fast || status=1; \
+	    bindings/python/check "$(TARGET)/debug" || status=1; \
+	    exit $$status; \
+	} 2>&1 | .ci/totals
 
 build: ## build libdure.so, libnccl.so.2 and the program `dure`
 	@.ci/setup $(tools)
@@ -55,4 +60,4 @@ matrix: build ## every collective, type and operation on 1 to 8 ranks, results c
 
 clean: ## remove what was built
 	@$(CARGO) clean
-	@rm -rf build fuzz/target fuzz/corpus fuzz/artifacts
+	@rm -rf build fuzz/target fuzz/corpus fuzz/artifacts bindings/python/build bindings/python/dure.egg-info

@@ -146,11 +146,14 @@ def _from_dlpack(name: str, value: object) -> Buffer:
         raise InvalidArgumentError(
             f"{name} is a {type(value).__name__} (allowed: objects with the buffer protocol, and tensors with __dlpack__)"
         )
-    device = value.__dlpack_device__()
-    if device[0] != _DLPACK_CPU:
-        raise InvalidArgumentError(f"{name} is on DLPack device {tuple(map(int, device))} (allowed: the host, 1)")
-    # A capsule that nobody takes over frees itself.
-    capsule = value.__dlpack__()
+    try:
+        device = tuple(map(int, value.__dlpack_device__()))
+        # A capsule that nobody takes over frees itself.
+        capsule = value.__dlpack__() if device[0] == _DLPACK_CPU else None
+    except (BufferError, RuntimeError, ValueError) as error:
+        raise InvalidArgumentError(f"{name} cannot be had by DLPack: {error}") from error
+    if capsule is None:
+        raise InvalidArgumentError(f"{name} is on DLPack device {device} (allowed: the host's, {_DLPACK_CPU})")
     tensor = _DLTensor.from_address(_capsule_pointer(capsule, b"dltensor"))
     shape = tensor.shape[: tensor.ndim]
     strides = tensor.strides[: tensor.ndim] if tensor.strides else None

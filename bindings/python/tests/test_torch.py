@@ -3,7 +3,7 @@
 import re
 import unittest
 
-from launch import HERE, expect_success, torchrun
+from launch import HERE, expect_success, ranks, torchrun
 
 EXAMPLES = HERE.parent / "examples"
 
@@ -20,6 +20,11 @@ class Torch(unittest.TestCase):
 
     def test_training_as_with_gloo(self) -> None:
         self.run_ranks("ranks_training")
+
+    def test_the_package_takes_tensors_and_arrays(self) -> None:
+        for size in (1, 2):
+            with self.subTest(ranks=size):
+                expect_success(*ranks(size, "-m", "unittest", "--failfast", "ranks_dlpack"))
 
     def test_the_example_learns(self) -> None:
         run = torchrun(2, str(EXAMPLES / "train.py"))
