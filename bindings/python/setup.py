@@ -1,4 +1,4 @@
-"""Builds libdure.so with cargo and ships it inside the package; builds the back end for torch where torch is installed."""
+"""Builds libdure.so with cargo, and the back end for torch where torch is installed, and ships them in the package."""
 
 import os
 import re

@@ -59,7 +59,7 @@ def all_reduces(groups: dict[str, dist.ProcessGroup], turns: int) -> None:
     for shift in range(3, 27, 2):
         size = 1 << shift
         tensor = torch.ones(size // 4)
-        calls = max(3, min(200, (1 << 24) // size))
+        calls = max(10, min(200, (1 << 26) // size))
         sync = {name: lambda group=group: dist.all_reduce(tensor, group=group) for name, group in groups.items()}
         show(f"all_reduce {size} B", compare(sync, calls, turns))
         background = {
@@ -77,7 +77,9 @@ def steps(groups: dict[str, dist.ProcessGroup], turns: int) -> None:
             model = transformer.distributed(way, group, width=256)
             optimizer = torch.optim.AdamW(model.parameters())
             words = transformer.sequences(0, dist.get_rank())
-            bodies[name] = lambda model=model, optimizer=optimizer, words=words: transformer.step(model, optimizer, words)
+            bodies[name] = lambda model=model, optimizer=optimizer, words=words: transformer.step(
+                model, optimizer, words
+            )
         show(f"step of {way}", compare(bodies, 5, turns))
 
 

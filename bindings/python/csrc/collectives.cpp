@@ -142,7 +142,8 @@ Group::Work Group::reduce(Tensors& tensors, const c10d::ReduceOptions& opts) {
   const int root = check_root("reduce", opts.rootRank);
   return make(OpType::REDUCE, "reduce", Terms(opts), tensors, [tensor, reduction, root](dureComm_t comm) {
     const auto call = [&](dureRedOp_t op) {
-      return dureReduce(tensor.data_ptr(), tensor.data_ptr(), tensor.numel(), reduction.type(), op, root, comm, nullptr);
+      return dureReduce(tensor.data_ptr(), tensor.data_ptr(), tensor.numel(), reduction.type(), op, root, comm,
+                        nullptr);
     };
     check(reduction.with(comm, call), "reduce");
   });
@@ -158,8 +159,8 @@ Group::Work Group::allgather_coalesced(std::vector<Tensors>& outputs, Tensors& i
                                        const c10d::AllgatherOptions& opts) {
   // torch orders the outputs by rank: outputs[rank][i] is of inputs[i].
   const char* name = "all_gather_coalesced";
-  TORCH_CHECK_VALUE(outputs.size() == static_cast<size_t>(size_), name, ": ", outputs.size(), " lists of outputs (allowed: ",
-                    size_, ", one a rank)");
+  TORCH_CHECK_VALUE(outputs.size() == static_cast<size_t>(size_), name, ": ", outputs.size(),
+                    " lists of outputs (allowed: ", size_, ", one a rank)");
   std::vector<ToBlocks> gathers;
   for (size_t i = 0; i < inputs.size(); ++i) {
     Tensors of_input;
@@ -190,11 +191,12 @@ Group::Work Group::allgather_into_tensor_coalesced(Tensors& outputs, Tensors& in
   for (size_t i = 0; i < inputs.size(); ++i) {
     check_pair(name, outputs[i], inputs[i], size_);
   }
-  return make(OpType::ALLGATHER_INTO_TENSOR_COALESCED, name, Terms(opts), outputs, [outputs, inputs, name](dureComm_t comm) {
-    for (size_t i = 0; i < inputs.size(); ++i) {
-      all_gather(name, outputs[i], inputs[i], comm);
-    }
-  });
+  return make(OpType::ALLGATHER_INTO_TENSOR_COALESCED, name, Terms(opts), outputs,
+              [outputs, inputs, name](dureComm_t comm) {
+                for (size_t i = 0; i < inputs.size(); ++i) {
+                  all_gather(name, outputs[i], inputs[i], comm);
+                }
+              });
 }
 
 Group::Work Group::gather(std::vector<Tensors>& outputs, Tensors& inputs, const c10d::GatherOptions& opts) {
@@ -279,14 +281,14 @@ Group::Work Group::reduce_scatter(Tensors& outputs, std::vector<Tensors>& inputs
   });
 }
 
-Group::Work Group::_reduce_scatter_base(at::Tensor& output, at::Tensor& input,
-                                        const c10d::ReduceScatterOptions& opts) {
+Group::Work Group::_reduce_scatter_base(at::Tensor& output, at::Tensor& input, const c10d::ReduceScatterOptions& opts) {
   const char* name = "reduce_scatter_tensor";
   check_pair(name, input, output, size_);
   const Reduction reduction(name, opts.reduceOp, output);
-  return make(OpType::_REDUCE_SCATTER_BASE, name, Terms(opts), {output}, [output, input, reduction, name](dureComm_t comm) {
-    dure::reduce_scatter(name, output, input, reduction, comm);
-  });
+  return make(OpType::_REDUCE_SCATTER_BASE, name, Terms(opts), {output},
+              [output, input, reduction, name](dureComm_t comm) {
+                dure::reduce_scatter(name, output, input, reduction, comm);
+              });
 }
 
 Group::Work Group::reduce_scatter_tensor_coalesced(Tensors& outputs, Tensors& inputs,

@@ -1,8 +1,8 @@
 #include "group.h"
 
-#include <future>
-
 #include <c10/util/Exception.h>
+
+#include <future>
 
 #include "meeting.h"
 
@@ -27,9 +27,7 @@ Group::Group(c10::intrusive_ptr<c10d::Store> store, int rank, int size, std::chr
   }
 }
 
-Group::~Group() {
-  leave();
-}
+Group::~Group() { leave(); }
 
 void Group::leave() noexcept {
   try {
@@ -67,8 +65,7 @@ c10::intrusive_ptr<c10d::Backend::Options> Group::getBackendOptions() {
 }
 
 c10::intrusive_ptr<c10d::Backend> Group::split(const c10::intrusive_ptr<c10d::Store>& store,
-                                               const std::vector<int>& ranks,
-                                               const c10::intrusive_ptr<Options>& opts) {
+                                               const std::vector<int>& ranks, const c10::intrusive_ptr<Options>& opts) {
   const auto mine = std::find(ranks.begin(), ranks.end(), rank_);
   if (mine == ranks.end()) {
     return nullptr;
@@ -89,9 +86,7 @@ void Group::shutdown() {
   }
 }
 
-void Group::startCoalescing() {
-  together_.emplace();
-}
+void Group::startCoalescing() { together_.emplace(); }
 
 Group::Work Group::endCoalescing() {
   TORCH_CHECK(together_, "dure: endCoalescing without startCoalescing");
@@ -119,15 +114,14 @@ Group::Work Group::track(c10::intrusive_ptr<Call> call, bool background, Lane& l
 
 Group::Work Group::make(c10d::OpType type, const char* name, const Terms& terms, Tensors results, Call::Body body) {
   ++sequence_;
-  auto call =
-      c10::make_intrusive<Call>(main_, rank_, type, name, std::move(results), terms.timeout, std::move(body));
+  auto call = c10::make_intrusive<Call>(main_, rank_, type, name, std::move(results), terms.timeout, std::move(body));
   // The thread of the caller cannot watch a clock of its own while it runs the call.
   return track(std::move(call), terms.background || terms.timeout > kNoTimeout, *main_);
 }
 
 int Group::check_root(const char* name, int64_t root) const {
-  TORCH_CHECK_VALUE(root >= 0 && root < size_, name, ": root ", root, " on rank ", rank_, " (allowed: 0 to ",
-                    size_ - 1, ")");
+  TORCH_CHECK_VALUE(root >= 0 && root < size_, name, ": root ", root, " on rank ", rank_, " (allowed: 0 to ", size_ - 1,
+                    ")");
   return static_cast<int>(root);
 }
 
@@ -160,8 +154,9 @@ Group::Work Group::message(c10d::OpType type, const char* name, const Tensors& t
                 : dureRecv(tensor.data_ptr(), count, elements.type, 0, comm, nullptr),
           name);
   };
-  return track(c10::make_intrusive<Call>(mine, rank_, type, name, Tensors{tensor}, c10d::kUnsetTimeout, std::move(body)),
-               true, *mine);
+  return track(
+      c10::make_intrusive<Call>(mine, rank_, type, name, Tensors{tensor}, c10d::kUnsetTimeout, std::move(body)), true,
+      *mine);
 }
 
 Group::Work Group::send(Tensors& tensors, int peer, int tag) {
@@ -173,8 +168,8 @@ Group::Work Group::recv(Tensors& tensors, int peer, int tag) {
 }
 
 Group::Work Group::recvAnysource(Tensors&, int) {
-  C10_THROW_ERROR(NotImplementedError,
-                  c10::str("recv from any rank, on rank ", rank_, ": dure receives from a rank that is named (src=...)"));
+  C10_THROW_ERROR(NotImplementedError, c10::str("recv from any rank, on rank ", rank_,
+                                                ": dure receives from a rank that is named (src=...)"));
 }
 
 void Group::monitoredBarrier(const c10d::BarrierOptions& opts, bool wait_all_ranks) {
@@ -199,9 +194,9 @@ void Group::monitoredBarrier(const c10d::BarrierOptions& opts, bool wait_all_ran
       missing.push_back(rank);
     }
   }
-  const auto text =
-      missing.empty() ? std::string()
-                      : c10::str("ranks ", c10::Join(", ", missing), " did not come within ", timeout.count(), " ms");
+  const auto text = missing.empty()
+                        ? std::string()
+                        : c10::str("ranks ", c10::Join(", ", missing), " did not come within ", timeout.count(), " ms");
   store_->set(key(0), text);
   TORCH_CHECK_WITH(DistBackendError, missing.empty(), "monitored_barrier on rank 0: ", text);
 }

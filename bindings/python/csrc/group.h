@@ -3,10 +3,9 @@
 #pragma once
 
 #include <map>
-#include <utility>
-
 #include <torch/csrc/distributed/c10d/Backend.hpp>
 #include <torch/csrc/distributed/c10d/Store.hpp>
+#include <utility>
 
 #include "lane.h"
 #include "tensors.h"

@@ -23,7 +23,11 @@ void check(dureResult_t result, const std::string& what) {
 
 Call::Call(std::shared_ptr<Lane> lane, int rank, c10d::OpType type, const char* name, std::vector<at::Tensor> results,
            std::chrono::milliseconds timeout, Body body)
-    : Work(rank, type), lane_(std::move(lane)), name_(name), results_(std::move(results)), timeout_(timeout),
+    : Work(rank, type),
+      lane_(std::move(lane)),
+      name_(name),
+      results_(std::move(results)),
+      timeout_(timeout),
       body_(std::move(body)) {}
 
 bool Call::wait(std::chrono::milliseconds timeout) {
@@ -46,17 +50,11 @@ bool Call::wait(std::chrono::milliseconds timeout) {
   return true;
 }
 
-void Call::abort() {
-  lane_->abort();
-}
+void Call::abort() { lane_->abort(); }
 
-std::vector<at::Tensor> Call::result() {
-  return results_;
-}
+std::vector<at::Tensor> Call::result() { return results_; }
 
-std::chrono::milliseconds Call::getTimeout() const {
-  return timeout_;
-}
+std::chrono::milliseconds Call::getTimeout() const { return timeout_; }
 
 c10::intrusive_ptr<c10::ivalue::Future> Call::getFuture() {
   std::unique_lock lock(future_mutex_);
@@ -85,7 +83,8 @@ void Call::run() noexcept {
     error = std::current_exception();
     if (lane_->aborted_) {
       // The C interface only knows that the handle is gone.
-      error = std::make_exception_ptr(c10::DistBackendError({__func__, __FILE__, __LINE__}, c10::str(name_, ": ", ABORTED)));
+      error = std::make_exception_ptr(
+          c10::DistBackendError({__func__, __FILE__, __LINE__}, c10::str(name_, ": ", ABORTED)));
     }
   }
   // What the body keeps is of no use any more.

@@ -2,6 +2,8 @@
 
 #pragma once
 
+#include <dure.h>
+
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -11,11 +13,8 @@
 #include <mutex>
 #include <string>
 #include <thread>
-#include <vector>
-
 #include <torch/csrc/distributed/c10d/Work.hpp>
-
-#include <dure.h>
+#include <vector>
 
 namespace dure {
 

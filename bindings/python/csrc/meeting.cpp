@@ -1,11 +1,11 @@
 #include "meeting.h"
 
+#include <c10/util/Exception.h>
+
 #include <algorithm>
 #include <climits>
 #include <cstring>
 #include <vector>
-
-#include <c10/util/Exception.h>
 
 #include "lane.h"
 

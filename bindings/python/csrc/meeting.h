@@ -2,13 +2,12 @@
 
 #pragma once
 
+#include <dure.h>
+
 #include <atomic>
 #include <chrono>
 #include <string>
-
 #include <torch/csrc/distributed/c10d/Store.hpp>
-
-#include <dure.h>
 
 namespace dure {
 

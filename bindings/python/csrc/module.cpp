@@ -1,9 +1,9 @@
 // What Python sees of the back end: how to make a process group, and how to leave all of them.
 
-#include <mutex>
-
-#include <torch/csrc/distributed/c10d/Types.hpp>
 #include <torch/csrc/utils/pybind.h>
+
+#include <mutex>
+#include <torch/csrc/distributed/c10d/Types.hpp>
 
 #include "group.h"
 
@@ -15,8 +15,7 @@ std::vector<c10::weak_intrusive_ptr<dure::Group>> groups;
 c10::intrusive_ptr<c10d::Backend> create(const c10d::DistributedBackendOptions& opts, const pybind11::object&) {
   const auto timeout = std::chrono::duration_cast<std::chrono::milliseconds>(opts.timeout);
   const pybind11::gil_scoped_release released;
-  auto group =
-      c10::make_intrusive<dure::Group>(opts.store, opts.group_rank, opts.group_size, timeout, opts.group_id);
+  auto group = c10::make_intrusive<dure::Group>(opts.store, opts.group_rank, opts.group_size, timeout, opts.group_id);
   const std::lock_guard lock(mutex);
   groups.erase(std::remove_if(groups.begin(), groups.end(), [](const auto& one) { return one.expired(); }),
                groups.end());

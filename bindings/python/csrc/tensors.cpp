@@ -1,9 +1,9 @@
 #include "tensors.h"
 
-#include <cstring>
-
 #include <ATen/ATen.h>
 #include <c10/util/Exception.h>
+
+#include <cstring>
 
 namespace dure {
 

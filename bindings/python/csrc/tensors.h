@@ -3,14 +3,13 @@
 
 #pragma once
 
+#include <ATen/core/Tensor.h>
+#include <dure.h>
+
 #include <functional>
 #include <optional>
-#include <vector>
-
-#include <ATen/core/Tensor.h>
 #include <torch/csrc/distributed/c10d/Types.hpp>
-
-#include <dure.h>
+#include <vector>
 
 namespace dure {
 

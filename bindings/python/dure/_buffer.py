@@ -7,7 +7,19 @@ for DLPack (PyTorch tensors and others).
 import ctypes
 import math
 import sys
-from ctypes import POINTER, c_char_p, c_int, c_int32, c_int64, c_size_t, c_ssize_t, c_uint8, c_uint16, c_uint64, c_void_p
+from ctypes import (
+    POINTER,
+    c_char_p,
+    c_int,
+    c_int32,
+    c_int64,
+    c_size_t,
+    c_ssize_t,
+    c_uint8,
+    c_uint16,
+    c_uint64,
+    c_void_p,
+)
 from dataclasses import dataclass
 
 from ._errors import InvalidArgumentError
@@ -30,7 +42,9 @@ _TYPES = {
 _UINT8 = 1
 
 # Kinds of element by format of the buffer protocol (those of `struct`) and by type code of DLPack.
-_FORMATS = dict.fromkeys("bhilqn", "int") | dict.fromkeys("cBHILQN", "uint") | dict.fromkeys("efd", "float") | {"?": "bool"}
+_FORMATS = (
+    dict.fromkeys("bhilqn", "int") | dict.fromkeys("cBHILQN", "uint") | dict.fromkeys("efd", "float") | {"?": "bool"}
+)
 _DLPACK_CODES = {0: "int", 1: "uint", 2: "float", 4: "bfloat", 6: "bool", 10: "float8_e4m3fn", 12: "float8_e5m2"}
 _DLPACK_CPU = 1
 
@@ -109,7 +123,9 @@ def _from_view(name: str, view: memoryview, writable: bool) -> Buffer:
         raise InvalidArgumentError(f"{name} is read-only (allowed: buffers that can be written)")
     order, letters = (view.format[0], view.format[1:]) if view.format[0] in "@=<>!" else ("@", view.format)
     if order not in "@=" and order != ("<" if sys.byteorder == "little" else ">"):
-        raise InvalidArgumentError(f"{name} has elements of another byte order, format {view.format!r} (allowed: this host's)")
+        raise InvalidArgumentError(
+            f"{name} has elements of another byte order, format {view.format!r} (allowed: this host's)"
+        )
     raw = _PyBuffer()
     _get_buffer(view, raw, 0)
     address = raw.buf or 0
@@ -144,7 +160,7 @@ _capsule_pointer.restype = c_void_p
 def _from_dlpack(name: str, value: object) -> Buffer:
     if not hasattr(value, "__dlpack__"):
         raise InvalidArgumentError(
-            f"{name} is a {type(value).__name__} (allowed: objects with the buffer protocol, and tensors with __dlpack__)"
+            f"{name} is a {type(value).__name__} (allowed: objects with the buffer protocol, or with __dlpack__)"
         )
     try:
         device = tuple(map(int, value.__dlpack_device__()))

@@ -234,12 +234,14 @@ class Communicator:
         source, target = self._pair("send", send, "recv", recv)
         kind, factor = source.elements()
         if (send_counts is None) != (recv_counts is None):
-            raise InvalidArgumentError(f"rank {self._rank} gives one of send_counts and recv_counts (allowed: both or none)")
+            raise InvalidArgumentError(
+                f"rank {self._rank} gives one of send_counts and recv_counts (allowed: both or none)"
+            )
         if send_counts is None:
             if source.count % self._size != 0:
                 raise InvalidArgumentError(
-                    f"send of rank {self._rank} has {source.count} elements (allowed: a multiple of {self._size}, the number "
-                    "of ranks)"
+                    f"send of rank {self._rank} has {source.count} elements (allowed: a multiple of {self._size}, the "
+                    "number of ranks)"
                 )
             self._expect(target, source.count)
             self._call("dureAlltoAll", source, target, source.count // self._size * factor, kind)
@@ -382,8 +384,8 @@ class Communicator:
     def _same_type(self, source: Buffer, target: Buffer) -> None:
         if (source.kind, source.item_bytes) != (target.kind, target.item_bytes):
             raise InvalidArgumentError(
-                f"{source.name} has elements of {source.type_name()}, and {target.name} of {target.type_name()} (allowed: one "
-                "type)"
+                f"{source.name} has elements of {source.type_name()}, and {target.name} of {target.type_name()} "
+                "(allowed: one type)"
             )
 
     def _expect(self, its: Buffer | None, count: int) -> None:

@@ -99,8 +99,8 @@ def _load() -> ctypes.CDLL:
     found = sorted(Path(__file__).parent.glob("libdure.so.*"))
     if not found:
         raise HostError(
-            f"libdure.so is not in {Path(__file__).parent}: install the package, which builds it, instead of importing its "
-            "source"
+            f"libdure.so is not in {Path(__file__).parent}: install the package, which builds it, instead of "
+            "importing its source"
         )
     library = ctypes.CDLL(str(found[0]))
     library.dureGetLastError.restype = c_char_p

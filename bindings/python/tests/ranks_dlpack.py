@@ -28,7 +28,16 @@ class Foreign(unittest.TestCase):
 
     def test_tensors_of_all_types(self) -> None:
         size = self.comm.size
-        for dtype in (torch.uint8, torch.int8, torch.int32, torch.int64, torch.half, torch.bfloat16, torch.float, torch.double):
+        for dtype in (
+            torch.uint8,
+            torch.int8,
+            torch.int32,
+            torch.int64,
+            torch.half,
+            torch.bfloat16,
+            torch.float,
+            torch.double,
+        ):
             tensor = torch.arange(20, dtype=dtype)[4:]
             self.comm.all_reduce(tensor)
             self.assertEqual(tensor.tolist(), [size * number for number in range(4, 20)], dtype)

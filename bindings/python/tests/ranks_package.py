@@ -1,4 +1,4 @@
-"""The package without torch, as each rank tests it: python -m unittest ranks_package, with DURE_RANK, DURE_SIZE, DURE_ROOT."""
+"""The package without torch, as each rank tests it: DURE_RANK=... python -m unittest ranks_package."""
 
 import array
 import ctypes

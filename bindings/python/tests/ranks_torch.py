@@ -105,14 +105,20 @@ class Reductions(Case):
         for root in range(self.size):
             tensor = values(self.rank, torch.int32)
             dist.reduce(tensor, dst=root, op=ReduceOp.MAX)
-            mine = self.fold(ReduceOp.MAX, self.every(torch.int32)) if self.rank == root else values(self.rank, torch.int32)
+            mine = (
+                self.fold(ReduceOp.MAX, self.every(torch.int32))
+                if self.rank == root
+                else values(self.rank, torch.int32)
+            )
             self.equal(tensor, mine, f"root {root}")
 
     def test_reduce_scatter(self) -> None:
         total = self.fold(ReduceOp.SUM, self.every(torch.double, 3 * self.size))
         mine = total.chunk(self.size)[self.rank]
         output = torch.empty(3, dtype=torch.double)
-        dist.reduce_scatter(output, [block.clone() for block in values(self.rank, torch.double, 3 * self.size).chunk(self.size)])
+        dist.reduce_scatter(
+            output, [block.clone() for block in values(self.rank, torch.double, 3 * self.size).chunk(self.size)]
+        )
         self.equal(output, mine, "of a list")
         output = torch.empty(3, dtype=torch.double)
         dist.reduce_scatter_tensor(output, values(self.rank, torch.double, 3 * self.size))
@@ -364,16 +370,26 @@ class Errors(Case):
         self.refused("all_reduce: .*layout Sparse .allowed: dense", backend.allreduce, [ones.to_sparse()])
         self.refused(r"all_gather: a list of 1 tensors .allowed: \d", group.allgather, [[ones]], [ones])
         self.refused("all_gather_into_tensor: the longer tensor of 16", group._allgather_base, ones, ones)
-        self.refused("types Float and Double", group._allgather_base, torch.ones(self.size), torch.ones(1, dtype=torch.double))
-        self.refused(f"splits of the input add up to 1 .allowed: {self.size}", group.alltoall_base, torch.ones(self.size),
-                     torch.ones(self.size), [], [1] + [0] * (self.size - 1))
+        self.refused(
+            "types Float and Double", group._allgather_base, torch.ones(self.size), torch.ones(1, dtype=torch.double)
+        )
+        self.refused(
+            f"splits of the input add up to 1 .allowed: {self.size}",
+            group.alltoall_base,
+            torch.ones(self.size),
+            torch.ones(self.size),
+            [],
+            [1] + [0] * (self.size - 1),
+        )
         self.refused("root 9 .*allowed: 0 to", group.broadcast, ones, 9)
 
     def test_operations_that_cannot_be(self) -> None:
         self.refused("AVG of Bool", dist.all_reduce, torch.ones(2, dtype=torch.bool), op=ReduceOp.AVG)
         self.refused("bitwise operation on Float", dist.all_reduce, torch.ones(2), op=ReduceOp.BAND)
         self.refused("type Short cannot be combined .allowed: Bool", dist.all_reduce, torch.ones(2, dtype=torch.int16))
-        self.refused("PREMUL_SUM of Int", dist.all_reduce, torch.ones(2, dtype=torch.int32), op=_make_nccl_premul_sum(2.0))
+        self.refused(
+            "PREMUL_SUM of Int", dist.all_reduce, torch.ones(2, dtype=torch.int32), op=_make_nccl_premul_sum(2.0)
+        )
 
     def test_calls_that_differ_are_errors_on_all_ranks(self) -> None:
         group = dist.new_group()
@@ -435,5 +451,3 @@ class Errors(Case):
                 group.monitored_barrier(datetime.timedelta(milliseconds=300), wait_all_ranks=True)
         dist.barrier()
         dist.destroy_process_group(group)
-
-

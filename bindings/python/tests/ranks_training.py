@@ -1,4 +1,4 @@
-"""Training by the back end dure and by gloo side by side, as each rank does it: torchrun ... -m unittest ranks_training."""
+"""Training by dure and by gloo, as each rank does it: torchrun ... -m unittest ranks_training."""
 
 import unittest
 

@@ -22,6 +22,12 @@ class Package(unittest.TestCase):
         for process in processes:
             self.assertIn("[2.0, 4.0, 6.0]\n", process.stdout)
 
+    def test_the_readme_begins_with_it(self) -> None:
+        program = (EXAMPLES / "first.py").read_text()
+        self.assertTrue(
+            (HERE.parent / "README.md").read_text().startswith(f"# Dure from Python\n\n```python\n{program}```\n")
+        )
+
     def test_a_rank_that_dies_is_a_remote_error(self) -> None:
         code = (
             "import dure, os\n"

@@ -12,6 +12,7 @@ are torch's own, so ``torchrun`` works as it is.
 """
 
 import atexit
+import os
 
 try:
     import torch.distributed
@@ -28,5 +29,11 @@ except ImportError as missing:
 
 torch.distributed.Backend.register_backend("dure", _backend.create, extended_api=True, devices=["cpu"])
 
-# While the interpreter lasts: threads of process groups let go of tensors, which belong to it.
-atexit.register(_backend.leave)
+
+def _leave(process: int = os.getpid()) -> None:
+    """Leaves what was not destroyed, while the interpreter lasts: threads of process groups let go of its tensors."""
+    if os.getpid() == process:
+        _backend.leave()
+
+
+atexit.register(_leave)
