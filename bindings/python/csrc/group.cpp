@@ -10,8 +10,8 @@ namespace dure {
 
 namespace {
 
-// How long a rank that ends without destroying its group waits for the others to end too. They may as well be waiting for
-// it in a call that it never makes; those that are late have no call left that needs it.
+// How long a rank that ends without destroying its group waits for the others to end too. They may as well be waiting
+// for it in a call that it never makes; those that are late have no call left that needs it.
 constexpr std::chrono::seconds PATIENCE{5};
 
 }  // namespace
@@ -20,7 +20,7 @@ Group::Group(c10::intrusive_ptr<c10d::Store> store, int rank, int size, std::chr
              std::string name)
     : Backend(rank, size), store_(std::move(store)), timeout_(timeout), name_(std::move(name)) {
   main_ = lane("id", rank, size);
-  main_->communicator();
+  main_->open();
   if (rank == 0) {
     // Everybody has it. A group of the same name that is made later must not find it.
     store_->deleteKey("id");
@@ -81,8 +81,16 @@ void Group::abort() {
 }
 
 void Group::shutdown() {
+  std::exception_ptr first;
   for (const auto& lane : lanes()) {
-    lane->close();
+    try {
+      lane->close();
+    } catch (...) {
+      first = first ? first : std::current_exception();
+    }
+  }
+  if (first) {
+    std::rethrow_exception(first);
   }
 }
 

@@ -32,7 +32,6 @@ class Group final : public c10d::Backend {
   const std::string getBackendName() const override { return "dure"; }
   c10::intrusive_ptr<Options> getBackendOptions() override;
   uint64_t getSequenceNumberForGroup() override { return sequence_; }
-  void setTimeout(std::chrono::milliseconds timeout) override { timeout_ = timeout; }
 
   bool supportsSplitting() const override { return true; }
   c10::intrusive_ptr<Backend> split(const c10::intrusive_ptr<c10d::Store>& store, const std::vector<int>& ranks,
@@ -84,8 +83,8 @@ class Group final : public c10d::Backend {
 
   // What collectives are made on.
   std::shared_ptr<Lane> main_;
-  // Messages have a lane for each sender and receiver: torch lets those of different peers, and of both directions, pass
-  // one another. Ranks leave them in this order, since they wait for each other.
+  // Messages have a lane for each sender and receiver: torch lets those of different peers, and of both directions,
+  // pass one another. Ranks leave them in this order, since they wait for each other.
   std::mutex mutex_;
   std::map<std::pair<int, int>, std::shared_ptr<Lane>> messages_;
   // Calls since startCoalescing.

@@ -42,7 +42,7 @@ bool Call::wait(std::chrono::milliseconds timeout) {
     lock.lock();
     cv_.wait(lock, done);
     C10_THROW_ERROR(DistBackendError, c10::str(name_, ": not done on rank ", rank_, " within ", limit.count(),
-                                               " ms: the process group was aborted on all ranks"));
+                                               " ms, and therefore ended on all ranks"));
   }
   if (exception_) {
     std::rethrow_exception(exception_);
@@ -57,22 +57,14 @@ std::vector<at::Tensor> Call::result() { return results_; }
 std::chrono::milliseconds Call::getTimeout() const { return timeout_; }
 
 c10::intrusive_ptr<c10::ivalue::Future> Call::getFuture() {
-  std::unique_lock lock(future_mutex_);
+  const std::lock_guard lock(future_mutex_);
   if (!future_) {
     future_ = c10::make_intrusive<c10::ivalue::Future>(c10::ListType::create(c10::TensorType::get()));
     if (isCompleted()) {
-      settle(*future_);
+      settle();
     }
   }
   return future_;
-}
-
-void Call::settle(c10::ivalue::Future& future) {
-  if (exception_) {
-    future.setError(exception_);
-  } else {
-    future.markCompleted(c10::IValue(results_));
-  }
 }
 
 void Call::run() noexcept {
@@ -89,31 +81,24 @@ void Call::run() noexcept {
   }
   // What the body keeps is of no use any more.
   body_ = nullptr;
-  c10::intrusive_ptr<c10::ivalue::Future> future;
-  {
-    std::unique_lock lock(future_mutex_);
-    finish(error);
-    future = future_;
-  }
-  // Outside of the lock: this runs callbacks.
-  if (future) {
-    settle(*future);
-  }
+  const std::lock_guard lock(future_mutex_);
+  finish(error);
 }
 
-dureComm_t Lane::communicator() {
-  {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [this] { return !busy_; });
-    busy_ = true;
+bool Call::has_future() {
+  const std::lock_guard lock(future_mutex_);
+  return future_ != nullptr;
+}
+
+void Call::settle() {
+  if (future_->completed()) {
+    return;
   }
-  // Whatever happens, others must get their turn.
-  const std::shared_ptr<void> turn(nullptr, [this](void*) {
-    const std::lock_guard lock(mutex_);
-    busy_ = false;
-    changed_.notify_all();
-  });
-  return open();
+  if (exception_) {
+    future_->setError(exception_);
+  } else {
+    future_->markCompleted(c10::IValue(results_));
+  }
 }
 
 dureComm_t Lane::open() {
@@ -144,10 +129,15 @@ void Lane::start(const c10::intrusive_ptr<Call>& call) {
   const std::lock_guard lock(mutex_);
   TORCH_CHECK_WITH(DistBackendError, !closing_, "the process group was shut down");
   waiting_.push_back(call);
-  if (!thread_.joinable()) {
-    thread_ = std::thread([this] { serve(); });
-  }
+  ensure_server();
   changed_.notify_all();
+}
+
+void Lane::ensure_server() {
+  if (servers_ == 0 && !waiting_.empty()) {
+    ++servers_;
+    threads_.emplace_back([this] { serve(); });
+  }
 }
 
 void Lane::perform(const c10::intrusive_ptr<Call>& call) {
@@ -177,11 +167,22 @@ void Lane::serve() {
     busy_ = true;
     lock.unlock();
     call->run();
-    // Its last reference may be this one, and tensors take their time to go.
-    call.reset();
     lock.lock();
     busy_ = false;
     changed_.notify_all();
+    if (call->has_future()) {
+      // Callbacks may wait for calls behind this one.
+      --servers_;
+      ensure_server();
+      lock.unlock();
+      call->settle();
+      lock.lock();
+      ++servers_;
+    }
+    lock.unlock();
+    // Its last reference may be this one, and tensors take their time to go.
+    call.reset();
+    lock.lock();
   }
 }
 
@@ -200,9 +201,10 @@ void Lane::drain() {
     changed_.notify_all();
     changed_.wait(lock, [this] { return !busy_ && waiting_.empty(); });
   }
-  if (thread_.joinable()) {
-    thread_.join();
+  for (auto& thread : threads_) {
+    thread.join();
   }
+  threads_.clear();
 }
 
 void Lane::close() {

@@ -32,8 +32,8 @@ class Call final : public c10d::Work {
   Call(std::shared_ptr<Lane> lane, int rank, c10d::OpType type, const char* name, std::vector<at::Tensor> results,
        std::chrono::milliseconds timeout, Body body);
 
-  // Waits at most `timeout`, or what the call was given. When that has passed the lane is aborted on all ranks: a buffer
-  // that peers still write to cannot be handed back.
+  // Waits at most `timeout`, or what the call was given. When that has passed the lane is aborted on all ranks: a
+  // buffer that peers still write to cannot be handed back.
   bool wait(std::chrono::milliseconds timeout) override;
   void abort() override;
   std::vector<at::Tensor> result() override;
@@ -44,7 +44,9 @@ class Call final : public c10d::Work {
   friend class Lane;
 
   void run() noexcept;
-  void settle(c10::ivalue::Future& future);
+  bool has_future();
+  // Tells the future, which runs its callbacks.
+  void settle();
 
   std::shared_ptr<Lane> lane_;
   const char* name_;
@@ -66,8 +68,9 @@ class Lane {
   Lane(const Lane&) = delete;
   Lane& operator=(const Lane&) = delete;
 
-  // The communicator. The first call of this makes it, and waits for its ranks.
-  dureComm_t communicator();
+  // The communicator. The first call of this makes it, and waits for its ranks. Only whoever has the lane to itself may
+  // ask for it.
+  dureComm_t open();
   // Runs a call in the background, behind those before it.
   void start(const c10::intrusive_ptr<Call>& call);
   // Runs a call here and now if nothing is before it, or else as `start` does.
@@ -81,8 +84,8 @@ class Lane {
   friend class Call;
 
   void serve();
+  void ensure_server();
   void drain();
-  dureComm_t open();
 
   Meet meet_;
   std::exception_ptr failure_;
@@ -92,10 +95,12 @@ class Lane {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<c10::intrusive_ptr<Call>> waiting_;
-  // A call is under way. Whoever set this alone makes and uses the communicator.
+  // A call is under way: whoever set this has the lane to itself.
   bool busy_ = false;
   bool closing_ = false;
-  std::thread thread_;
+  // One thread, and more when callbacks of futures wait for calls; how many are not in a callback.
+  std::vector<std::thread> threads_;
+  int servers_ = 0;
 };
 
 }  // namespace dure

@@ -22,8 +22,8 @@ struct Meeting {
   std::string name;
 };
 
-// Begins to make a communicator, which goes on in the background. Rank 0 publishes an id; the others wait for it, at most
-// until the timeout, and no longer than nobody has aborted.
+// Begins to make a communicator, which goes on in the background. Rank 0 publishes an id; the others wait for it, at
+// most until the timeout, and only while nobody has aborted.
 dureComm_t meet(const Meeting& meeting, const std::atomic<bool>& aborted);
 
 }  // namespace dure

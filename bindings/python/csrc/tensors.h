@@ -1,5 +1,5 @@
-// What tensors are to the C interface: addresses, counts, types and reductions. Whatever cannot be is refused here, with
-// a ValueError that names the call, what was given and what is allowed.
+// What tensors are to the C interface: addresses, counts, types and reductions. Whatever cannot be is refused here,
+// with a ValueError that names the call, what was given and what is allowed.
 
 #pragma once
 
@@ -26,7 +26,8 @@ void check_same_type(const char* call, const at::Tensor& one, const at::Tensor& 
 // Refuses a tensor that does not have `count` elements.
 void check_count(const char* call, const char* what, const at::Tensor& tensor, int64_t count);
 
-// How elements travel that nobody combines: as what they are, or, if the C interface does not know their type, as bytes.
+// How elements travel that nobody combines: as what they are, or, if the C interface does not know their type, as
+// bytes.
 struct Elements {
   dureDataType_t type;
   // Elements of `type` in one of the tensor's.
@@ -52,8 +53,8 @@ class Reduction {
   std::optional<at::Tensor> factor_;
 };
 
-// Tensors, one a rank, as the one buffer that a call takes: the tensors' own memory where they follow one another in it,
-// or else memory that they are copied from and to.
+// Tensors, one a rank, as the one buffer that a call takes: the tensors' own memory where they follow one another in
+// it, or else memory that they are copied from and to.
 class Blocks {
  public:
   Blocks(const char* call, Tensors tensors);

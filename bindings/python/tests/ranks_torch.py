@@ -288,6 +288,17 @@ class Async(Case):
         work.wait()
         self.equal(work.result()[0], expected)
 
+    def test_a_callback_may_wait_for_later_calls(self) -> None:
+        tensors = [torch.full((3,), float(number)) for number in range(3)]
+
+        def reduced(number: int) -> torch.Tensor:
+            return dist.all_reduce(tensors[number], async_op=True).get_future().wait()[0]
+
+        future = dist.all_reduce(tensors[0], async_op=True).get_future()
+        deeper = future.then(lambda _: [reduced(1), reduced(2)])
+        for number, tensor in enumerate(deeper.wait(), start=1):
+            self.equal(tensor, torch.full((3,), float(self.size * number)))
+
     def test_a_future_of_what_is_done(self) -> None:
         tensor = values(self.rank, torch.float)
         work = dist.all_reduce(tensor, async_op=True)
@@ -407,7 +418,7 @@ class Errors(Case):
         if self.rank == 0:
             options = BarrierOptions()
             options.timeout = datetime.timedelta(milliseconds=300)
-            with self.assertRaisesRegex(DistBackendError, "barrier: not done on rank 0 within 300 ms"):
+            with self.assertRaisesRegex(DistBackendError, "barrier: not done on rank 0 within 300 ms, and therefore ended"):
                 group.barrier(options).wait()
         dist.barrier()
 
