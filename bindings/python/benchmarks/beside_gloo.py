@@ -2,8 +2,9 @@
 
     torchrun --nproc-per-node 2 benchmarks/beside_gloo.py
 
-The two take turns, so that what else the machine does meets both. Each time is the median over the turns of the median
-over a turn's calls, on the slowest rank; so is the processor time of a rank's threads, of which only the ratio is shown.
+The two take turns, so that what else the machine does meets both. Each time is the median over the turns of the
+median over a turn's calls, on the slowest rank; so is the processor time of a rank's threads, of which only the ratio
+is shown.
 A ratio below 1 means that dure takes less.
 """
 

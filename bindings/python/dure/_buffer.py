@@ -176,7 +176,7 @@ def _from_dlpack(name: str, value: object) -> Buffer:
     count = math.prod(shape)
     if strides and count > 0 and not _is_contiguous(shape, strides):
         raise InvalidArgumentError(
-            f"{name} of shape {tuple(shape)} and strides {tuple(strides)} is not contiguous (allowed: contiguous tensors)"
+            f"{name} of shape {tuple(shape)} and strides {tuple(strides)} is not contiguous (allowed: contiguous ones)"
         )
     kind = _DLPACK_CODES.get(tensor.code, f"DLPack type {tensor.code}")
     item_bytes = tensor.bits * tensor.lanes // 8

@@ -30,8 +30,8 @@ class Op(enum.IntEnum):
 def unique_id() -> bytes:
     """Makes an id by which the ranks of one communicator find each other.
 
-    The program carries it to them by its own means. It holds a secret: whoever has it can join. This process receives the
-    ranks that meet by it, so it must live until they have met.
+    The program carries it to them by its own means. It holds a secret: whoever has it can join. This process receives
+    the ranks that meet by it, so it must live until they have met.
     """
     made = UniqueId()
     call("dureGetUniqueId", ctypes.byref(made))
@@ -73,8 +73,8 @@ class Communicator:
 
     Without arguments rank, number of ranks and meeting place come from the environment that ``torchrun``, ``mpirun`` or
     ``srun`` left, or from ``DURE_RANK``, ``DURE_SIZE``, ``DURE_ROOT`` (``host:port``) and ``DURE_SECRET``. With
-    ``rank``, ``size`` and ``id`` (of :func:`unique_id`, the same on all ranks) it needs no environment. Making one waits
-    for all ranks.
+    ``rank``, ``size`` and ``id`` (of :func:`unique_id`, the same on all ranks) it needs no environment. Making one
+    waits for all ranks.
 
     ``timeout`` is how long a rank waits for others, in seconds; ``name`` begins the texts of errors; ``transports``,
     ``algorithms``, ``lanes``, ``slots``, ``slot_bytes``, ``deterministic`` and ``check`` are as the variables of
@@ -228,8 +228,8 @@ class Communicator:
     ) -> None:
         """Block s of rank r's ``recv`` is block r of rank s's ``send``.
 
-        Blocks have equal length, or those of the two lists, which all ranks or none give: ``send_counts[s]`` elements go
-        to rank s, which expects as many.
+        Blocks have equal length, or those of the two lists, which all ranks or none give: ``send_counts[s]`` elements
+        go to rank s, which expects as many.
         """
         source, target = self._pair("send", send, "recv", recv)
         kind, factor = source.elements()
@@ -329,8 +329,8 @@ class Communicator:
     def shrink(self, excluded: Sequence[int], abort: bool = False) -> "Communicator":
         """Makes a communicator of all ranks but the excluded ones, such as those that died.
 
-        The ranks that stay call it, with the same list, also on a communicator that failed. ``abort`` ends calls that are
-        under way on this one first.
+        The ranks that stay call it, with the same list, also on a communicator that failed. ``abort`` ends calls that
+        are under way on this one first.
         """
         handle = ctypes.c_void_p()
         ranks = (ctypes.c_int * len(excluded))(*excluded)

@@ -418,7 +418,7 @@ class Errors(Case):
         if self.rank == 0:
             options = BarrierOptions()
             options.timeout = datetime.timedelta(milliseconds=300)
-            with self.assertRaisesRegex(DistBackendError, "barrier: not done on rank 0 within 300 ms, and therefore ended"):
+            with self.assertRaisesRegex(DistBackendError, "barrier: not done on rank 0 within 300 ms, and"):
                 group.barrier(options).wait()
         dist.barrier()
 
