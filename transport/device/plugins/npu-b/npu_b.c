@@ -135,11 +135,10 @@ static void run_engine(int socket, uint32_t index) {
 
 /* The side of the process that uses the device. */
 
-static dureDeviceStatus_t lost(struct dureDevice *device) {
+static dureDeviceStatus_t lost(void) {
   if (errno == EAGAIN || errno == EWOULDBLOCK) {
     return fail(dureDeviceFailed, "the engine does not answer for %d seconds", PATIENCE);
   }
-  (void)device;
   return fail(dureDeviceGone, "the engine is gone");
 }
 
@@ -150,7 +149,7 @@ static dureDeviceStatus_t tell(struct dureDevice *device, struct order order, co
   char answer;
   int done = send_all(device->socket, &order, sizeof order) && (!write || send_all(device->socket, write, order.bytes)) &&
              (read ? receive_all(device->socket, read, order.bytes) : receive_all(device->socket, &answer, 1));
-  dureDeviceStatus_t status = done ? dureDeviceOk : lost(device);
+  dureDeviceStatus_t status = done ? dureDeviceOk : lost();
   pthread_mutex_unlock(&device->lock);
   return status;
 }

@@ -68,15 +68,6 @@ pub(crate) struct Stream {
     number: usize,
 }
 
-/// What a handle says.
-#[repr(C)]
-struct Named {
-    process: u32,
-    file: u32,
-    at: u64,
-    len: u64,
-}
-
 /// Addresses that stand for memory of devices: reserved, and without access rights.
 fn reserve(bytes: u64) -> Result<(usize, usize)> {
     let len = bytes.max(1).checked_next_multiple_of(PAGE).and_then(|len| usize::try_from(len).ok());
@@ -194,14 +185,10 @@ impl Device {
                 "{bytes} bytes go past the end of the allocation"
             )));
         }
-        let named = Named {
-            process: self.0.engine.unsigned_abs(),
-            file: self.0.file()?,
-            at: (address - self.0.base) as u64,
-            len: bytes,
-        };
+        // The engine's process and descriptor, and where in its memory.
+        let at = (address - self.0.base) as u64;
+        let words = [u64::from(self.0.engine.unsigned_abs()), u64::from(self.0.file()?), at, bytes];
         let mut handle = abi::Handle { bytes: [0; 64] };
-        let words = [u64::from(named.process), u64::from(named.file), named.at, named.len];
         for (place, word) in handle.bytes.as_chunks_mut::<8>().0.iter_mut().zip(words) {
             *place = word.to_le_bytes();
         }
