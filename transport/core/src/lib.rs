@@ -70,6 +70,9 @@ pub struct Card(pub Box<[u8]>);
 impl Card {
     /// Longest card that any transport may make, and must carry.
     pub const MAX: usize = 1024;
+
+    /// Most bytes of a greeting on its way: the card, and what a transport around another puts before it.
+    pub const MOST_ON_THE_WAY: usize = Self::MAX + 16;
 }
 
 /// Bytes of a registered or allocated region of this process.

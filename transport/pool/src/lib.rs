@@ -408,7 +408,7 @@ impl Transport for Pool {
         assert!(peer != self.home.me, "a rank does not connect to itself");
         assert!(matches!(self.link(peer), Link::Unknown), "connect is called once per peer");
         let at = Name::parse(address)?;
-        if hello.0.len() > Card::MAX {
+        if hello.0.len() > Card::MOST_ON_THE_WAY {
             return Err(Error::BadCard { transport: NAME });
         }
         let bell = self.home.fresh_line("another peer")?;

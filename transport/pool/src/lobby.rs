@@ -41,7 +41,7 @@ pub(crate) struct Met {
 }
 
 /// What a side says once the other is proven: its bell for the other, and its caller's hello. At most
-/// `Card::MAX + 4` bytes.
+/// `Card::MOST_ON_THE_WAY + 4` bytes.
 #[derive(Debug)]
 pub(crate) struct Greeting(Vec<u8>);
 
@@ -172,7 +172,7 @@ fn read_greeting(
     let Some((bell, hello)) = message.split_first_chunk() else {
         return broken("a greeting without a bell");
     };
-    if hello.len() > Card::MAX {
+    if hello.len() > Card::MOST_ON_THE_WAY {
         return broken("a hello that is too long");
     }
     let neighbour = home.site.meet(file, socket)?;

@@ -18,7 +18,7 @@ use nix::unistd::{Pid, geteuid, getpid};
 use crate::{NAME, map, system};
 
 /// Longest message: a greeting with the longest hello.
-pub(crate) const LONGEST: usize = Card::MAX + 8;
+pub(crate) const LONGEST: usize = Card::MOST_ON_THE_WAY + 8;
 
 /// Room for a message.
 pub(crate) type Buffer = [u8; LONGEST];
