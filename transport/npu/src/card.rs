@@ -9,10 +9,8 @@ use crate::path::Page;
 
 /// Most devices that an address names: cards of all transports together have a limit.
 pub(crate) const MOST: usize = 4;
-const _: () = assert!(
-    1 + MOST <= Card::MOST_ON_THE_WAY - Card::MAX,
-    "the word on devices fits before a greeting"
-);
+const _: () =
+    assert!(MOST < Card::MOST_ON_THE_WAY - Card::MAX, "the word on devices fits before a greeting");
 
 /// How long a handle is.
 const HANDLE: usize = size_of::<Handle>();
