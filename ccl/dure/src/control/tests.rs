@@ -167,8 +167,10 @@ fn a_wrong_secret_is_told_at_once_to_it_and_at_the_deadline_to_the_others() {
 
 #[test]
 fn an_agreed_place_serves_as_root_whenever_it_comes_up() {
-    // A port that was free a moment ago.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    // A port that was free a moment ago, and that the system gives to nobody who asks for any.
+    let first = 20_000 + u16::try_from(std::process::id() % 8_000).unwrap();
+    let is_free = |port: &u16| std::net::TcpListener::bind(("0.0.0.0", *port)).is_ok();
+    let port = (first..first + 1_000).find(is_free).unwrap();
     let id = UniqueId::from_root(&format!("127.0.0.1:{port}"), "a job of two").unwrap();
     // Twice: an agreed place may serve one job after the other, and rank 1 may be ahead.
     on_ranks(&[0, 1], |rank| {
