@@ -3,9 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test says no")]
 
 use std::fs;
-use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
 
+use dure_harness::free_port;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -23,14 +23,9 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// A port that nobody listens on.
-fn port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
-}
-
 /// Runs a server and a client, each with flags of its own besides the common ones. Gives the client's answer, then the server's.
 fn pair(test: &str, common: &str, client: &str, server: &str) -> [Output; 2] {
-    let common = format!("{common} -p {} --timeout 60s", port());
+    let common = format!("{common} -p {} --timeout 60s", free_port());
     let server = dure(&format!("{test} {common} {server}")).spawn().unwrap();
     let client = dure(&format!("{test} 127.0.0.1 {common} {client}")).output().unwrap();
     [client, server.wait_with_output().unwrap()]
@@ -262,7 +257,7 @@ fn sides_that_differ_are_told() {
         assert!(said.contains("-s or -a is [128] here, [64] at the client"), "{said}");
         assert!(matches!(output.status.code(), Some(1 | 2)), "{said}");
     }
-    let port = port();
+    let port = free_port();
     let server =
         dure(&format!("write-lat --transport tcp -p {port} --timeout 60s")).spawn().unwrap();
     let client = dure(&format!("write-bw 127.0.0.1 --transport tcp -p {port} --timeout 60s"))
@@ -274,7 +269,7 @@ fn sides_that_differ_are_told() {
 
 #[test]
 fn nobody_waits_for_ever() {
-    let port = port();
+    let port = free_port();
     let server =
         dure(&format!("write-bw --transport tcp -p {port} --timeout 100ms")).output().unwrap();
     assert_eq!(server.status.code(), Some(1));

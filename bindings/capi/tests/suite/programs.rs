@@ -93,7 +93,7 @@ fn the_readme_begins_with_the_first_example() {
         .lines()
         .find(|line| line.contains("DURE_RANK=0") && line.contains("./first"))
         .unwrap();
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = dure_harness::free_port();
     let line =
         line.replace("./first", program.to_str().unwrap()).replace("29500", &port.to_string());
     let script = format!("{line}\nwait");
