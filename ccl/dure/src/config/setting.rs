@@ -64,16 +64,21 @@ impl Kind for Paths {
     type Value = Vec<PathBuf>;
 
     fn parse(text: &str) -> Result<Self::Value, String> {
-        let paths: Vec<_> = text.split(',').map(str::trim).collect();
-        if paths.iter().any(|path| path.is_empty()) {
-            return Err("an empty path in the list".to_owned());
-        }
-        Ok(paths.into_iter().map(PathBuf::from).collect())
+        Ok(list(text, "path")?.map(PathBuf::from).collect())
     }
 
     fn allowed() -> String {
         "paths, separated by commas".to_owned()
     }
+}
+
+/// The parts of a list with commas between them, none of which is empty.
+fn list<'t>(text: &'t str, what: &str) -> Result<impl Iterator<Item = &'t str>, String> {
+    let parts = text.split(',').map(str::trim);
+    if parts.clone().any(str::is_empty) {
+        return Err(format!("an empty {what} in the list"));
+    }
+    Ok(parts)
 }
 
 pub(super) struct Devices;
@@ -82,11 +87,7 @@ impl Kind for Devices {
     type Value = Vec<String>;
 
     fn parse(text: &str) -> Result<Self::Value, String> {
-        let names: Vec<_> = text.split(',').map(|name| name.trim().to_owned()).collect();
-        if names.iter().any(String::is_empty) {
-            return Err("an empty name in the list".to_owned());
-        }
-        Ok(names)
+        Ok(list(text, "name")?.map(str::to_owned).collect())
     }
 
     fn allowed() -> String {
