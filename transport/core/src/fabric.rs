@@ -7,7 +7,7 @@ use dure_device::{Memory, Space};
 use crate::doorbell::Doorbells;
 use crate::{
     Caps, Card, Error, Event, Full, Peer, Posted, Put, Region, RemoteRegion, Result, Signal, Span,
-    Transport,
+    Table, Transport,
 };
 
 const NAME: &str = "fabric";
@@ -33,8 +33,8 @@ pub struct Fabric {
     /// The sub-transport that allocates.
     allocator: usize,
     /// By number; `None` where a number is free.
-    regions: Vec<Option<Parts>>,
-    imports: Vec<Option<(usize, RemoteRegion)>>,
+    regions: Table<Parts>,
+    imports: Table<(usize, RemoteRegion)>,
     /// What several doorbells are one by.
     doorbells: Option<Doorbells>,
     /// Spans of a put as its sub-transport knows them; kept so that a put allocates nothing.
@@ -86,7 +86,7 @@ impl Fabric {
         let several = doorbells.filter(|all| all.len() > 1);
         // SAFETY: the fabric owns the transports, which own their doorbells, and drops them together with the union.
         let doorbells = several.map(|all| unsafe { Doorbells::new(&all) }).transpose()?;
-        let (regions, imports, spans) = (Vec::new(), Vec::new(), Vec::new());
+        let (regions, imports, spans) = (Table::new(), Table::new(), Vec::new());
         Ok(Self { subs, route: route.into(), allocator, regions, imports, doorbells, spans })
     }
 
@@ -102,7 +102,7 @@ impl Fabric {
     }
 
     fn parts(&self, region: Region) -> &Parts {
-        let entry = self.regions.get(region.0 as usize).and_then(Option::as_ref);
+        let entry = self.regions.get(region.0);
         entry.expect("a region of this fabric that was not released")
     }
 
@@ -116,7 +116,7 @@ impl Fabric {
     /// Calls `act` with each sub-transport that has a region, and with the bytes as it names them.
     #[inline]
     fn each_part(&mut self, bytes: Span, act: impl Fn(&mut dyn Transport, Span)) {
-        let entry = self.regions.get(bytes.region.0 as usize).and_then(Option::as_ref);
+        let entry = self.regions.get(bytes.region.0);
         let parts = entry.expect("a region of this fabric that was not released");
         for (sub, part) in self.subs.iter_mut().zip(parts) {
             if let Some(region) = *part {
@@ -126,8 +126,8 @@ impl Fabric {
     }
 
     fn imported(&self, region: RemoteRegion) -> (usize, RemoteRegion) {
-        let entry = self.imports.get(region.0 as usize).copied().flatten();
-        entry.expect("an import of this fabric that was not forgotten")
+        let entry = self.imports.get(region.0);
+        *entry.expect("an import of this fabric that was not forgotten")
     }
 
     /// Ends the parts of a region, that of the transport whose memory it may be last.
@@ -139,16 +139,6 @@ impl Fabric {
             }
         }
     }
-}
-
-/// Puts an entry where one is free, and returns its number.
-fn insert<T>(entries: &mut Vec<Option<T>>, entry: T) -> u32 {
-    let free = entries.iter().position(Option::is_none).unwrap_or_else(|| {
-        entries.push(None);
-        entries.len() - 1
-    });
-    entries[free] = Some(entry);
-    u32::try_from(free).expect("fewer entries than numbers")
 }
 
 /// A signal as its owner's users know it.
@@ -202,7 +192,7 @@ mod card {
 
 impl Drop for Fabric {
     fn drop(&mut self) {
-        for parts in std::mem::take(&mut self.regions).iter().flatten() {
+        for parts in std::mem::take(&mut self.regions).iter() {
             self.end(parts);
         }
     }
@@ -225,14 +215,14 @@ impl Transport for Fabric {
             // keeps the rules of memory that was allocated, which are those of memory that was registered.
             *part = unsafe { sub.register(memory) }.ok();
         }
-        Ok((Region(insert(&mut self.regions, parts)), memory))
+        Ok((Region(self.regions.insert(parts)), memory))
     }
 
     fn alloc_for(&mut self, peer: Peer, len: usize) -> Result<(Region, Memory)> {
         let sub = self.of(peer);
         let (region, memory) = self.subs[sub].alloc_for(peer, len)?;
         let parts = self.only(sub, region);
-        Ok((Region(insert(&mut self.regions, parts)), memory))
+        Ok((Region(self.regions.insert(parts)), memory))
     }
 
     fn reaches(&self, space: Space) -> bool {
@@ -246,7 +236,7 @@ impl Transport for Fabric {
         let sub = sub.ok_or(refused)?;
         let (region, memory) = self.subs[sub].alloc_in(space, len)?;
         let parts = self.only(sub, region);
-        Ok((Region(insert(&mut self.regions, parts)), memory))
+        Ok((Region(self.regions.insert(parts)), memory))
     }
 
     unsafe fn register(&mut self, memory: Memory) -> Result<Region> {
@@ -258,7 +248,7 @@ impl Transport for Fabric {
         let parts: Parts = self.subs.iter_mut().map(&mut each).collect();
         match refusal {
             Some(error) if parts.iter().all(Option::is_none) => Err(error),
-            _ => Ok(Region(insert(&mut self.regions, parts))),
+            _ => Ok(Region(self.regions.insert(parts))),
         }
     }
 
@@ -270,7 +260,7 @@ impl Transport for Fabric {
     }
 
     fn release(&mut self, region: Region) {
-        let entry = self.regions.get_mut(region.0 as usize).and_then(Option::take);
+        let entry = self.regions.remove(region.0);
         self.end(&entry.expect("a region of this fabric is released once"));
     }
 
@@ -282,11 +272,11 @@ impl Transport for Fabric {
     fn import(&mut self, of: Peer, key: &Card) -> Result<RemoteRegion> {
         let sub = self.of(of);
         let region = self.subs[sub].import(of, key)?;
-        Ok(RemoteRegion(insert(&mut self.imports, (sub, region))))
+        Ok(RemoteRegion(self.imports.insert((sub, region))))
     }
 
     fn forget(&mut self, region: RemoteRegion) {
-        let entry = self.imports.get_mut(region.0 as usize).and_then(Option::take);
+        let entry = self.imports.remove(region.0);
         let (sub, region) = entry.expect("an import of this fabric is forgotten once");
         self.subs[sub].forget(region);
     }
@@ -347,7 +337,7 @@ impl Transport for Fabric {
         }
         self.spans.clear();
         for span in put.body {
-            let entry = self.regions.get(span.region.0 as usize).and_then(Option::as_ref);
+            let entry = self.regions.get(span.region.0);
             let region = entry
                 .and_then(|parts| parts[sub])
                 .expect("a put from a region that this transport took");

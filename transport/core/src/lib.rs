@@ -29,6 +29,7 @@ mod fabric;
 mod memory;
 pub mod proof;
 pub mod simulated;
+mod table;
 
 use std::fmt::{self, Debug};
 use std::os::fd::RawFd;
@@ -37,6 +38,7 @@ use std::time::Duration;
 use dure_device::{Memory, Space};
 
 pub use crate::fabric::Fabric;
+pub use crate::table::{Table, entry};
 
 /// A rank as a transport sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use dure_device::{Device, Handle, Memory, Space};
 use dure_transport::{
     Caps, Card, Error, Event, Full, Peer, Posted, Put, Region, RemoteRegion, Result, Signal, Span,
-    Transport,
+    Table, Transport, entry,
 };
 
 use crate::card::{Key, Names};
@@ -76,10 +76,10 @@ pub struct Npu {
     inner: Box<dyn Transport>,
     devices: Vec<Arc<dyn Device>>,
     pages: Vec<Page>,
-    regions: Vec<Option<Own>>,
+    regions: Table<Own>,
     imports: Vec<Import>,
     /// Regions of peers: which import each is a name of.
-    names: Vec<Option<usize>>,
+    names: Table<usize>,
     peers: Vec<Known>,
 }
 
@@ -96,9 +96,9 @@ impl Npu {
             inner,
             devices,
             pages,
-            regions: Vec::new(),
+            regions: Table::new(),
             imports: Vec::new(),
-            names: Vec::new(),
+            names: Table::new(),
             peers: Vec::new(),
         })
     }
@@ -108,19 +108,11 @@ impl Npu {
         self.devices.iter().position(|device| device.space() == space)
     }
 
-    fn known(&mut self, peer: Peer) -> &mut Known {
-        let at = peer.0 as usize;
-        if at >= self.peers.len() {
-            self.peers.resize_with(at + 1, Known::default);
-        }
-        &mut self.peers[at]
-    }
-
     fn own(&self, region: Region) -> Option<&Own> {
         if region.0 & ON_DEVICE == 0 {
             return None;
         }
-        let own = self.regions.get((region.0 & !ON_DEVICE) as usize).and_then(Option::as_ref);
+        let own = self.regions.get(region.0 & !ON_DEVICE);
         Some(own.expect("a region of this transport that was not released"))
     }
 
@@ -130,7 +122,7 @@ impl Npu {
             transport: NAME,
             what: "register memory that its device does not export",
         })?;
-        let at = insert(&mut self.regions, Own { device, memory, handle, allocated });
+        let at = self.regions.insert(Own { device, memory, handle, allocated });
         Ok(Region(at | ON_DEVICE))
     }
 
@@ -165,8 +157,8 @@ impl Npu {
         if region.0 & ON_DEVICE == 0 {
             return None;
         }
-        let at = self.names.get((region.0 & !ON_DEVICE) as usize).copied().flatten();
-        Some(&self.imports[at.expect("an import of this transport that was not forgotten")])
+        let at = self.names.get(region.0 & !ON_DEVICE);
+        Some(&self.imports[*at.expect("an import of this transport that was not forgotten")])
     }
 
     /// Looks which of a peer's devices ours read, and says so for people. The verdicts, in the order of the peer's devices.
@@ -197,19 +189,9 @@ impl Npu {
             ours.push(device.filter(|_| verdict == Verdict::Reads));
             verdicts.push(verdict);
         }
-        self.known(peer).ours = ours;
+        entry(&mut self.peers, peer).ours = ours;
         verdicts
     }
-}
-
-/// Puts an entry where one is free, and returns its number.
-fn insert<T>(entries: &mut Vec<Option<T>>, entry: T) -> u32 {
-    let free = entries.iter().position(Option::is_none).unwrap_or_else(|| {
-        entries.push(None);
-        entries.len() - 1
-    });
-    entries[free] = Some(entry);
-    u32::try_from(free).expect("fewer entries than numbers")
 }
 
 impl Drop for Npu {
@@ -217,7 +199,7 @@ impl Drop for Npu {
         for import in self.imports.drain(..) {
             path::forget(&*self.devices[import.device], import.memory);
         }
-        for own in self.regions.drain(..).flatten().filter(|own| own.allocated) {
+        for own in self.regions.iter().filter(|own| own.allocated) {
             path::free(&*self.devices[own.device], own.memory);
         }
     }
@@ -279,7 +261,7 @@ impl Transport for Npu {
         if region.0 & ON_DEVICE == 0 {
             return self.inner.release(region);
         }
-        let own = self.regions[(region.0 & !ON_DEVICE) as usize].take();
+        let own = self.regions.remove(region.0 & !ON_DEVICE);
         let own = own.expect("a region is released once");
         if own.allocated {
             path::free(&*self.devices[own.device], own.memory);
@@ -296,18 +278,18 @@ impl Transport for Npu {
 
     fn import(&mut self, of: Peer, key: &Card) -> Result<RemoteRegion> {
         let Some(key) = Key::decode(key) else { return self.inner.import(of, key) };
-        let ours = self.known(of).ours.get(usize::from(key.device)).copied().flatten();
+        let ours = entry(&mut self.peers, of).ours.get(usize::from(key.device)).copied().flatten();
         let device =
             ours.ok_or(Error::Protocol { what: "a key of a device that is not read here" })?;
         let at = self.take(device, &key)?;
-        Ok(RemoteRegion(insert(&mut self.names, at) | ON_DEVICE))
+        Ok(RemoteRegion(self.names.insert(at) | ON_DEVICE))
     }
 
     fn forget(&mut self, region: RemoteRegion) {
         if region.0 & ON_DEVICE == 0 {
             return self.inner.forget(region);
         }
-        let at = self.names[(region.0 & !ON_DEVICE) as usize].take();
+        let at = self.names.remove(region.0 & !ON_DEVICE);
         self.imports[at.expect("an import is forgotten once")].users -= 1;
     }
 
@@ -367,7 +349,7 @@ impl Transport for Npu {
             let peer = *peer;
             if let Some((reads, rest)) = Verdict::split(hello) {
                 *hello = rest;
-                self.known(peer).reads = reads;
+                entry(&mut self.peers, peer).reads = reads;
             } else {
                 let error = Error::Protocol { what: "a greeting without a word on devices" };
                 *event = Event::Lost { peer, error };

@@ -59,7 +59,7 @@ use dure_device::Memory;
 use dure_transport::proof::Key as JobKey;
 use dure_transport::{
     Caps, Card, Error, Event, Full, Peer, Posted, Put, Region, RemoteRegion, Result, Signal, Span,
-    Transport,
+    Table, Transport, entry,
 };
 use nix::errno::Errno;
 
@@ -70,7 +70,7 @@ use crate::heap::footprint;
 use crate::home::Home;
 use crate::link::{Link, Remote, Tie};
 use crate::lobby::{Greeting, Lobby};
-use crate::region::{Import, Key, Own, Table, slot, wide};
+use crate::region::{Import, Key, Own, slot, wide};
 use crate::site::Site;
 use crate::socket::Name;
 
@@ -192,7 +192,7 @@ impl Pool {
     }
 
     fn link(&mut self, peer: Peer) -> &mut Link {
-        region::entry(&mut self.links, peer)
+        entry(&mut self.links, peer)
     }
 
     /// The process of a peer that is up, if its memory can be read.

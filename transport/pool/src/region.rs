@@ -1,6 +1,6 @@
 //! Regions of the own segment, imports of peers' regions, and the key that travels between them.
 
-use dure_transport::{Card, Error, Peer, Put, Result};
+use dure_transport::{Card, Error, Peer, Put, Result, Table};
 
 use crate::board::{Board, Line};
 
@@ -86,51 +86,6 @@ pub(crate) fn target<'i>(imports: &'i Table<Import>, put: &Put<'_>) -> Result<Op
         return Err(Error::Protocol { what: "a put past the end of its region" });
     }
     Ok(Some(&import.key))
-}
-
-/// What is known of a peer, in a list that is as long as it must be.
-pub(crate) fn entry<T: Default>(peers: &mut Vec<T>, peer: Peer) -> &mut T {
-    let index = slot(peer.0);
-    if index >= peers.len() {
-        peers.resize_with(index + 1, T::default);
-    }
-    &mut peers[index]
-}
-
-/// Entries by number; numbers are used again.
-#[derive(Debug)]
-pub(crate) struct Table<T> {
-    entries: Vec<Option<T>>,
-    vacant: Vec<u32>,
-}
-
-impl<T> Table<T> {
-    pub(crate) const fn new() -> Self {
-        Self { entries: Vec::new(), vacant: Vec::new() }
-    }
-
-    pub(crate) fn insert(&mut self, entry: T) -> u32 {
-        let index = self.vacant.pop().unwrap_or_else(|| {
-            self.entries.push(None);
-            u32::try_from(self.entries.len() - 1).expect("fewer entries than lines of a board")
-        });
-        self.entries[slot(index)] = Some(entry);
-        index
-    }
-
-    pub(crate) fn get(&self, index: u32) -> Option<&T> {
-        self.entries.get(slot(index))?.as_ref()
-    }
-
-    pub(crate) fn remove(&mut self, index: u32) -> Option<T> {
-        let entry = self.entries.get_mut(slot(index))?.take()?;
-        self.vacant.push(index);
-        Some(entry)
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.entries.iter().flatten()
-    }
 }
 
 /// A number of ours as an index.

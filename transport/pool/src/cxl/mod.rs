@@ -48,7 +48,7 @@ use dure_device::{Memory, Space};
 use dure_transport::proof::random_bytes;
 use dure_transport::{
     Caps, Card, Error, Event, Full, Peer, Posted, Put, Region, RemoteRegion, Result, Signal, Span,
-    Transport,
+    Table, Transport, entry,
 };
 
 pub use self::isa::Isa;
@@ -64,7 +64,7 @@ use crate::CAPS;
 use crate::ground::{Estate, Lot};
 use crate::heap::footprint;
 use crate::link::Counts;
-use crate::region::{Import, Key, Table, entry, slot, target, wide};
+use crate::region::{Import, Key, slot, target, wide};
 
 /// Name of the transport.
 const NAME: &str = "cxl";
