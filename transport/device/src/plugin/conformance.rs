@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use dure_device_abi as abi;
 
-use super::device::Open;
+use super::stream::{Stream, copy_of};
 use super::{Plugin, PluginDevice};
 use crate::{Combine, Device, Dtype, Memory, Queue, Scale, Stores, Work};
 
@@ -121,8 +121,13 @@ fn do_work(queue: &mut dyn Queue, work: &Work<'_>) -> Result<(), String> {
 }
 
 fn wait_for(queue: &mut dyn Queue, ticket: u64) -> Result<(), String> {
+    wait_until(|| Ok(queue.completed().map_err(text)? >= ticket))
+}
+
+/// Waits for an event, as long as the patience lasts.
+fn wait_until(mut is_complete: impl FnMut() -> Result<bool, String>) -> Result<(), String> {
     let began = Instant::now();
-    while queue.completed().map_err(text)? < ticket {
+    while !is_complete()? {
         demand(began.elapsed() < PATIENCE, || {
             format!("an event does not complete within {PATIENCE:?}")
         })?;
@@ -228,7 +233,7 @@ fn memory_is_zeroed(bench: &Bench) -> Result<Outcome, String> {
 }
 
 fn query_names_the_allocation(bench: &Bench) -> Result<Outcome, String> {
-    let open: &Open = bench.device.open();
+    let open = bench.device.open();
     let one = Filled::new(&bench.device, &mut pattern(1, 1000))?;
     let (start, len) = (one.memory.ptr.as_ptr(), one.memory.len as u64);
     for at in [0, 1, 999] {
@@ -314,97 +319,41 @@ fn copies_within(bench: &Bench) -> Result<Outcome, String> {
     Ok(Outcome::Holds)
 }
 
-/// A stream by itself, for calls that a queue does not make.
-struct Stream<'d> {
-    open: &'d Open,
-    raw: *mut abi::Stream,
-}
-
-impl<'d> Stream<'d> {
-    fn new(open: &'d Open) -> Result<Self, String> {
-        let mut raw = std::ptr::null_mut();
-        // SAFETY: the device is open, and the argument is alive.
-        let status = unsafe { (open.plugin.table.stream_open)(open.raw.as_ptr(), &raw mut raw) };
-        open.check("stream_open", status).map_err(text)?;
-        Ok(Self { open, raw })
-    }
-
-    fn copy(&self, copies: &[abi::Copy]) -> Result<(), String> {
-        let count = u32::try_from(copies.len()).map_err(text)?;
-        let began = Instant::now();
-        loop {
-            // SAFETY: the stream is open; the check's buffers live until it has waited.
-            let status = unsafe { (self.open.plugin.table.copy)(self.raw, copies.as_ptr(), count) };
-            if status != abi::BUSY {
-                return self.open.check("copy", status).map_err(text);
-            }
-            demand(began.elapsed() < PATIENCE, || "a stream is busy for ever".to_owned())?;
-            std::thread::yield_now();
+/// Has a stream do copies, once it has room.
+fn tell(stream: &Stream, copies: &[abi::Copy]) -> Result<(), String> {
+    let began = Instant::now();
+    loop {
+        // SAFETY: the check's buffers live until it has waited, or stay.
+        let status = unsafe { stream.copy(copies) };
+        if status != abi::BUSY {
+            return stream.device.check("copy", status).map_err(text);
         }
-    }
-
-    fn event(&self) -> Result<u64, String> {
-        let mut event = 0;
-        // SAFETY: the stream is open, and the argument is alive.
-        let status = unsafe { (self.open.plugin.table.record)(self.raw, &raw mut event) };
-        self.open.check("record", status).map_err(text).map(|()| event)
-    }
-
-    fn completed(&self) -> Result<u64, String> {
-        let mut event = 0;
-        // SAFETY: the stream is open, and the argument is alive.
-        let status = unsafe { (self.open.plugin.table.completed)(self.raw, &raw mut event) };
-        self.open.check("completed", status).map_err(text).map(|()| event)
-    }
-
-    fn wait(&self) -> Result<(), String> {
-        let event = self.event()?;
-        let began = Instant::now();
-        while self.completed()? < event {
-            demand(began.elapsed() < PATIENCE, || {
-                format!("an event does not complete within {PATIENCE:?}")
-            })?;
-            std::thread::yield_now();
-        }
-        Ok(())
+        demand(began.elapsed() < PATIENCE, || "a stream is busy for ever".to_owned())?;
+        std::thread::yield_now();
     }
 }
 
-impl Drop for Stream<'_> {
-    fn drop(&mut self) {
-        // SAFETY: it was opened, and is used no more.
-        let _ = unsafe { (self.open.plugin.table.stream_close)(self.raw) };
-    }
-}
-
-fn copy_of(src: Memory, dst: Memory) -> abi::Copy {
-    let host = |memory: Memory| u32::from(memory.space == crate::Space::Host);
-    abi::Copy {
-        size: abi::size::<abi::Copy>(),
-        src_is_host: host(src),
-        dst_is_host: host(dst),
-        rows: 1,
-        src: src.ptr.as_ptr().cast(),
-        dst: dst.ptr.as_ptr().cast(),
-        bytes: src.len.min(dst.len) as u64,
-        src_pitch: 0,
-        dst_pitch: 0,
-    }
+fn wait_for_stream(stream: &Stream) -> Result<(), String> {
+    let event = stream.record().map_err(text)?;
+    wait_until(|| Ok(stream.completed().map_err(text)? >= event))
 }
 
 fn strided_copies(bench: &Bench) -> Result<Outcome, String> {
     let (rows, row, narrow, wide) = (5, 33, 40, 100);
     let mut bytes = pattern(2, rows * narrow);
     let one = Filled::new(&bench.device, &mut vec![0; rows * wide])?;
-    let stream = Stream::new(bench.device.open())?;
-    stream.copy(&[abi::Copy {
-        rows: 5,
-        bytes: row as u64,
-        src_pitch: narrow as u64,
-        dst_pitch: wide as u64,
-        ..copy_of(face(&mut bytes), one.memory)
-    }])?;
-    stream.wait()?;
+    let stream = Stream::open(Arc::clone(bench.device.open())).map_err(text)?;
+    tell(
+        &stream,
+        &[abi::Copy {
+            rows: 5,
+            bytes: row as u64,
+            src_pitch: narrow as u64,
+            dst_pitch: wide as u64,
+            ..copy_of(face(&mut bytes), one.memory)
+        }],
+    )?;
+    wait_for_stream(&stream)?;
     let mut want = vec![0; rows * wide];
     for at in 0..rows {
         want[at * wide..at * wide + row].copy_from_slice(&bytes[at * narrow..at * narrow + row]);
@@ -416,11 +365,11 @@ fn strided_copies(bench: &Bench) -> Result<Outcome, String> {
 fn batches(bench: &Bench) -> Result<Outcome, String> {
     let mut bytes = pattern(3, 900);
     let one = Filled::new(&bench.device, &mut vec![0; 900])?;
-    let stream = Stream::new(bench.device.open())?;
+    let stream = Stream::open(Arc::clone(bench.device.open())).map_err(text)?;
     let whole = face(&mut bytes);
     let parts = [2, 0, 1].map(|k| copy_of(whole.part(k * 300, 300), one.memory.part(k * 300, 300)));
-    stream.copy(&parts)?;
-    stream.wait()?;
+    tell(&stream, &parts)?;
+    wait_for_stream(&stream)?;
     one.expect(&bytes, "3 copies of one call")?;
     Ok(Outcome::Holds)
 }
@@ -429,30 +378,23 @@ fn events_complete(bench: &Bench) -> Result<Outcome, String> {
     let len = 8 << 20;
     let mut bytes = pattern(4, len);
     let one = Filled::new(&bench.device, &mut bytes)?;
-    let stream = Stream::new(bench.device.open())?;
-    let mut last = stream.event()?;
+    let stream = Stream::open(Arc::clone(bench.device.open())).map_err(text)?;
+    let mut last = stream.record().map_err(text)?;
     for round in 0..4 {
         let mut back = vec![0; len];
-        stream.copy(&[copy_of(one.memory, face(&mut back))])?;
-        let event = stream.event()?;
+        tell(&stream, &[copy_of(one.memory, face(&mut back))])?;
+        let event = stream.record().map_err(text)?;
         demand(event >= last, || format!("event {event} came after event {last}"))?;
         last = event;
-        let began = Instant::now();
-        while stream.completed()? < event {
-            if began.elapsed() > PATIENCE {
-                // The device may write it yet.
-                std::mem::forget(back);
-                return Err(format!("an event does not complete within {PATIENCE:?}"));
-            }
-        }
-        let early = same(
-            &back,
-            &bytes,
-            &format!("a copy of {len} bytes whose event is complete, round {round}"),
-        );
-        if early.is_err() {
+        let complete = wait_until(|| Ok(stream.completed().map_err(text)? >= event));
+        let right = complete.and_then(|()| {
+            let what = format!("a copy of {len} bytes whose event is complete, round {round}");
+            same(&back, &bytes, &what)
+        });
+        if right.is_err() {
+            // The device may write it yet.
             std::mem::forget(back);
-            return early.map(|()| Outcome::Holds);
+            return right.map(|()| Outcome::Holds);
         }
     }
     Ok(Outcome::Holds)
@@ -591,7 +533,7 @@ fn wrong_is_refused(bench: &Bench) -> Result<Outcome, String> {
     // SAFETY: the argument is alive.
     let opened = unsafe { (table.open)(count, std::ptr::null(), 0, &raw mut raw) };
     demand(opened != abi::OK, || format!("device {count} of {count} was opened"))?;
-    let stream = Stream::new(bench.device.open())?;
+    let stream = Stream::open(Arc::clone(bench.device.open())).map_err(text)?;
     let mut bytes = [1_u8; 64];
     let mut other = [2_u8; 64];
     let (host, more) = (face(&mut bytes), face(&mut other));
@@ -601,7 +543,7 @@ fn wrong_is_refused(bench: &Bench) -> Result<Outcome, String> {
         (far, host, "a copy from memory that is none of the device's"),
         (host, more, "a copy from the host to the host"),
     ] {
-        demand(stream.copy(&[copy_of(src, dst)]).is_err(), || format!("{what} was taken"))?;
+        demand(tell(&stream, &[copy_of(src, dst)]).is_err(), || format!("{what} was taken"))?;
     }
     bench.device.health().map_err(|e| format!("after calls that were refused: {e}"))?;
     demand(bench.index < count, || "a device that does not exist was opened".to_owned())?;

@@ -72,7 +72,7 @@ impl Plugin {
 
 impl PluginDevice {
     /// What it shares with its queues.
-    pub(super) fn open(&self) -> &Open {
+    pub(super) fn open(&self) -> &Arc<Open> {
         &self.0
     }
 

@@ -12,6 +12,7 @@
 pub mod conformance;
 mod device;
 mod queue;
+mod stream;
 mod table;
 
 use std::ffi::{CStr, c_char};

@@ -7,20 +7,19 @@
 use std::collections::VecDeque;
 use std::ffi::c_void;
 use std::fmt;
-use std::ptr;
 use std::sync::Arc;
 
 use dure_device_abi as abi;
 
 use super::device::Open;
+use super::stream::{Stream, copy_of};
 use crate::command::Command;
 use crate::host::{Width, Worker};
 use crate::{Combine, Dtype, Memory, Queue, Result, Scale, Space, Work};
 
 /// A queue of work on a device of a plug-in.
 pub(super) struct PluginQueue {
-    device: Arc<Open>,
-    stream: *mut abi::Stream,
+    stream: Stream,
     host: Worker,
     submitted: u64,
     done: u64,
@@ -31,9 +30,6 @@ pub(super) struct PluginQueue {
     /// Work behind that, or for which the stream had no room.
     held: VecDeque<Piece>,
 }
-
-// SAFETY: the header allows calls on a stream from any thread, one at a time.
-unsafe impl Send for PluginQueue {}
 
 /// A piece of work, and how much is done when it is.
 type Piece = (u64, Command);
@@ -79,7 +75,7 @@ impl fmt::Debug for PluginQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { submitted, done, .. } = self;
         f.debug_struct("PluginQueue")
-            .field("device", &self.device.name())
+            .field("device", &self.stream.device.name())
             .field("submitted", submitted)
             .field("done", done)
             .finish_non_exhaustive()
@@ -88,14 +84,8 @@ impl fmt::Debug for PluginQueue {
 
 impl PluginQueue {
     pub(super) fn open(device: Arc<Open>) -> Result<Self> {
-        let mut stream = ptr::null_mut();
-        let open = device.plugin.table.stream_open;
-        // SAFETY: the device is open, and the argument is alive.
-        let status = unsafe { open(device.raw.as_ptr(), &raw mut stream) };
-        device.check("stream_open", status)?;
         Ok(Self {
-            device,
-            stream,
+            stream: Stream::open(device)?,
             host: Worker::new(Width::best()),
             submitted: 0,
             done: 0,
@@ -154,7 +144,7 @@ impl PluginQueue {
                 ("reduce", self.reduce(srcs, dst, (dtype, op)))
             }
             Work::Scale { src, dst, dtype, by } => {
-                let knows = self.device.description.scales >> (dtype as u32) & 1 == 1;
+                let knows = self.stream.device.description.scales >> (dtype as u32) & 1 == 1;
                 if !knows || !self.is_mine(src) || !self.is_mine(dst) {
                     return Ok(Answer::Unserved);
                 }
@@ -164,8 +154,8 @@ impl PluginQueue {
         if status == abi::BUSY {
             return Ok(Answer::Busy);
         }
-        self.device.check(call, status)?;
-        self.record().map(Answer::Event)
+        self.stream.device.check(call, status)?;
+        self.stream.record().map(Answer::Event)
     }
 
     /// Has the operands of a piece of work copied to the host. `None` when the stream has no room.
@@ -187,13 +177,13 @@ impl PluginQueue {
         if status == abi::BUSY {
             return Ok(None);
         }
-        self.device.check("copy", status)?;
-        Ok(Some((rooms, self.record()?)))
+        self.stream.device.check("copy", status)?;
+        Ok(Some((rooms, self.stream.record()?)))
     }
 
     /// Does what the host does, once the operands are there, and has the results copied to the device. What is left of it.
     fn go_on(&mut self, mut staged: Staged) -> Result<Option<Staged>> {
-        if self.completed_event()? < staged.event {
+        if self.stream.completed()? < staged.event {
             return Ok(Some(staged));
         }
         if let Some(command) = staged.command.take() {
@@ -219,8 +209,8 @@ impl PluginQueue {
         if status == abi::BUSY {
             return Ok(Some(staged));
         }
-        self.device.check("copy", status)?;
-        let (number, event) = (staged.number, self.record()?);
+        self.stream.device.check("copy", status)?;
+        let (number, event) = (staged.number, self.stream.record()?);
         self.told.push_back(Told { number, event, _rooms: staged.rooms });
         Ok(None)
     }
@@ -233,7 +223,7 @@ impl PluginQueue {
     }
 
     fn is_mine(&self, memory: Memory) -> bool {
-        memory.space == self.device.space()
+        memory.space == self.stream.device.space()
     }
 
     /// The number of an operation, if the device reduces so many sources of the type by it.
@@ -245,32 +235,19 @@ impl PluginQueue {
             Combine::Min => abi::MIN,
             Combine::BitAnd | Combine::BitOr | Combine::BitXor | Combine::Custom(_) => return None,
         };
-        let device = &self.device.description;
+        let device = &self.stream.device.description;
         let knows = device.reduces[op as usize] >> (dtype as u32) & 1 == 1;
         (knows && sources <= device.most_sources as usize).then_some(op)
     }
 
     fn copy(&self, pairs: &[(Memory, Memory)]) -> abi::Status {
-        let host = |memory: Memory| u32::from(memory.space == Space::Host);
-        let one = |(src, dst): &(Memory, Memory)| abi::Copy {
-            size: abi::size::<abi::Copy>(),
-            src_is_host: host(*src),
-            dst_is_host: host(*dst),
-            rows: 1,
-            src: src.ptr.as_ptr().cast_const().cast(),
-            dst: dst.ptr.as_ptr().cast(),
-            bytes: src.len as u64,
-            src_pitch: 0,
-            dst_pitch: 0,
-        };
-        let copies: Vec<_> = pairs.iter().map(one).collect();
-        let count = u32::try_from(copies.len()).expect("a few copies");
-        // SAFETY: the stream is open, the array is as long as is said; whoever submitted the work answers for the memory.
-        unsafe { (self.device.plugin.table.copy)(self.stream, copies.as_ptr(), count) }
+        let copies: Vec<_> = pairs.iter().map(|(src, dst)| copy_of(*src, *dst)).collect();
+        // SAFETY: whoever submitted the work answers for the memory; rooms stay until an event behind this.
+        unsafe { self.stream.copy(&copies) }
     }
 
     fn reduce(&self, srcs: &[Memory], dst: Memory, (dtype, op): (Dtype, u32)) -> abi::Status {
-        let Some(reduce) = self.device.plugin.table.reduce else { return abi::UNSUPPORTED };
+        let Some(reduce) = self.stream.device.plugin.table.reduce else { return abi::UNSUPPORTED };
         let srcs: Vec<*const c_void> =
             srcs.iter().map(|src| src.ptr.as_ptr().cast_const().cast()).collect();
         let job = abi::Reduce {
@@ -283,11 +260,11 @@ impl PluginQueue {
             count: (dst.len / dtype.size()) as u64,
         };
         // SAFETY: the stream is open, the job is alive; whoever submitted the work answers for the memory.
-        unsafe { reduce(self.stream, &raw const job) }
+        unsafe { reduce(self.stream.raw, &raw const job) }
     }
 
     fn scale(&self, src: Memory, dst: Memory, (dtype, by): (Dtype, Scale)) -> abi::Status {
-        let Some(scale) = self.device.plugin.table.scale else { return abi::UNSUPPORTED };
+        let Some(scale) = self.stream.device.plugin.table.scale else { return abi::UNSUPPORTED };
         let (kind, factor, integer) = match by {
             Scale::By(factor) => (abi::scale_kind::BY, factor, 0),
             Scale::ByInteger(integer) => (abi::scale_kind::BY_INTEGER, 0.0, integer),
@@ -305,31 +282,14 @@ impl PluginQueue {
             integer,
         };
         // SAFETY: as for `reduce`.
-        unsafe { scale(self.stream, &raw const job) }
-    }
-
-    /// An event behind all that the stream was told.
-    fn record(&self) -> Result<u64> {
-        let mut event = 0;
-        // SAFETY: the stream is open, and the argument is alive.
-        let status = unsafe { (self.device.plugin.table.record)(self.stream, &raw mut event) };
-        self.device.check("record", status)?;
-        Ok(event)
-    }
-
-    fn completed_event(&self) -> Result<u64> {
-        let mut event = 0;
-        // SAFETY: the stream is open, and the argument is alive.
-        let status = unsafe { (self.device.plugin.table.completed)(self.stream, &raw mut event) };
-        self.device.check("completed", status)?;
-        Ok(event)
+        unsafe { scale(self.stream.raw, &raw const job) }
     }
 }
 
 impl Queue for PluginQueue {
     unsafe fn submit(&mut self, work: &Work<'_>) -> Result<u64> {
         let serves = |memory: Memory| memory.space == Space::Host || self.is_mine(memory);
-        work.check(self.device.name(), serves)?;
+        work.check(self.stream.device.name(), serves)?;
         self.submitted += 1;
         let [first, second] = Command::pieces(work);
         // Of two pieces the first is not all of it.
@@ -345,7 +305,7 @@ impl Queue for PluginQueue {
         if self.told.is_empty() {
             return Ok(self.done);
         }
-        let event = self.completed_event()?;
+        let event = self.stream.completed()?;
         while let Some(told) = self.told.pop_front_if(|told| told.event <= event) {
             self.done = told.number;
         }
@@ -356,8 +316,6 @@ impl Queue for PluginQueue {
 impl Drop for PluginQueue {
     /// What the stream was told is done nevertheless; what is held is not.
     fn drop(&mut self) {
-        // SAFETY: it was opened, and is not used any more.
-        let _ = unsafe { (self.device.plugin.table.stream_close)(self.stream) };
         // Rooms that the stream may still copy from stay.
         std::mem::take(&mut self.told).into_iter().for_each(std::mem::forget);
         std::mem::forget(self.staged.take());
