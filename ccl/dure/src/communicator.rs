@@ -11,6 +11,7 @@ use dure_exec::Detours;
 use dure_plan::{Collective, Rank};
 use dure_sim::Profile;
 use dure_topology::Cluster;
+use dure_transport::{Peer, Way};
 
 use crate::bootstrap::wire::Member;
 use crate::call::Request;
@@ -249,6 +250,27 @@ impl Communicator {
     pub fn transport_to(&self, rank: u32) -> &'static str {
         let way = self.inner.ways.get(rank as usize).filter(|_| rank != self.inner.rank);
         way.copied().unwrap_or("self")
+    }
+
+    /// How messages leave memory of a device that `DURE_DEVICE` names towards another rank: as it is known once the two are
+    /// connected, which the first call that needs it does. Waits until no other thread is inside a call.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when `to` is no other rank; `Device` when the device has no memory to ask about.
+    #[allow(unsafe_code, reason = "memory of a device is given back")]
+    pub fn way(&self, device: &dyn Device, to: u32) -> Result<Way> {
+        let (rank, size) = (self.inner.rank, self.inner.size);
+        if to >= size || to == rank {
+            let text = format!("no way to rank {to} (allowed: another rank, 0 to {})", size - 1);
+            return Err(Error::invalid_argument(text).on(rank));
+        }
+        let failed = |error| Error::device("no memory to ask about").because(error).on(rank);
+        // As a dma-buf is: whole pages.
+        let memory = device.alloc(4096).map_err(failed)?;
+        let way = self.inner.engine().executor.transport().way(memory, Peer(to));
+        // SAFETY: it was allocated here, and the transport has looked at it only.
+        unsafe { device.free(memory) }.map_err(failed)?;
+        Ok(way)
     }
 
     /// What was chosen for the last collective of this rank.

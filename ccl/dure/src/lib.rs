@@ -85,7 +85,7 @@ mod wait;
 
 pub use dure_device::{Bf16, CustomFn, Device, Dtype, F8E4M3, F8E5M2, F16, Memory, Space};
 pub use dure_plan::{Collective, Rank};
-pub use dure_transport::Route;
+pub use dure_transport::{Route, Way};
 
 pub use crate::call::{Action, RaggedCounts, Request};
 pub use crate::communicator::{Builder, Communicator, Registration};

@@ -35,6 +35,16 @@ impl Layout {
         self.layout.is_some() || self.local.is_some()
     }
 
+    /// How many ranks are on this host, if `--local` says it.
+    pub(crate) fn local(&self) -> Option<u32> {
+        self.local
+    }
+
+    /// The list of transports, if it was given.
+    pub(crate) fn transport(&self) -> Option<&str> {
+        self.transport.as_deref()
+    }
+
     /// The cluster; without its pools where no message may go through them.
     pub(crate) fn cluster(&self) -> Result<Cluster, Failure> {
         let cluster = self.whole()?;
@@ -72,8 +82,8 @@ impl Layout {
 
     /// Whether a transport may be used.
     fn allows(&self, name: &str) -> Result<bool, Failure> {
-        let list = self.transport.as_deref().unwrap_or_default();
-        let Config { transport, .. } = Config::from_pairs([("DURE_TRANSPORT", list)])?;
+        let Config { transport, .. } =
+            Config::from_pairs([("DURE_TRANSPORT", self.transport().unwrap_or_default())])?;
         Ok(transport.allows(name))
     }
 }

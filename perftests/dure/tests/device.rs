@@ -78,3 +78,56 @@ fn collectives_are_measured_on_devices() {
     let unknown = dure(&["perf", "all-reduce", "--local", "2", "--device", "npu-c"]);
     assert!(text(&unknown.stderr).contains("npu-a:N, npu-b:N"), "{}", text(&unknown.stderr));
 }
+
+#[test]
+fn ways_between_devices_are_explained() {
+    let words =
+        ["explain", "all-reduce", "1M", "--local", "4", "--device", "npu-a,npu-a,npu-b,host"];
+    let output = dure(&[&words[..], &["--json", "-"]].concat());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let pairs = report["ways"].as_array().unwrap();
+    // Three ranks have a device, and three peers each.
+    assert_eq!(pairs.len(), 9, "{report}");
+    for pair in pairs {
+        let (device, to) = (pair["device"].as_str().unwrap(), pair["to_device"].as_str().unwrap());
+        let (family, why) = (&device[..5], pair["why"].as_str().unwrap());
+        let both = family == "npu-a" && to.starts_with("npu-a");
+        assert_eq!(pair["direct"], both, "{pair}");
+        let reason = match family {
+            "npu-a" if both => "has read a page of it",
+            "npu-a" => "the peer has no device of",
+            _ => "lets no other device reach it",
+        };
+        assert!(why.contains(reason), "{pair}");
+    }
+    let shown = text(&dure(&words).stdout);
+    assert!(
+        shown.contains("rank 0 (npu-a:0) to rank 1 (npu-a:1): directly; the peer's")
+            && shown.contains("rank 2 (npu-b:2) to rank 3 (host): through the host; its plug-in"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn ways_over_a_network_are_through_the_host() {
+    let words =
+        ["explain", "all-reduce", "1M", "--local", "2", "--transport", "tcp", "--device", "npu-a"];
+    let shown = text(&dure(&words).stdout);
+    assert!(
+        shown.contains("through the host; the tcp transport moves memory of the host"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn ways_need_ranks_and_a_device_for_each() {
+    let output = dure(&["explain", "all-reduce", "1M", "--local", "3", "--device", "npu-a,host"]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = text(&output.stderr);
+    assert!(said.contains("--device names 2 devices, and none for rank 2"), "{said}");
+    let output =
+        dure(&["explain", "all-reduce", "1M", "--layout", "2 host * 1 cpu", "--device", "npu-a"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("give --local N"), "{}", text(&output.stderr));
+}

@@ -7,7 +7,7 @@ use dure_device::{Memory, Space};
 use crate::doorbell::Doorbells;
 use crate::{
     Caps, Card, Error, Event, Full, Peer, Posted, Put, Region, RemoteRegion, Result, Signal, Span,
-    Table, Transport,
+    Table, Transport, Way,
 };
 
 const NAME: &str = "fabric";
@@ -237,6 +237,11 @@ impl Transport for Fabric {
         let (region, memory) = self.subs[sub].alloc_in(space, len)?;
         let parts = self.only(sub, region);
         Ok((Region(self.regions.insert(parts)), memory))
+    }
+
+    fn way(&mut self, memory: Memory, to: Peer) -> Way {
+        let sub = self.of(to);
+        self.subs[sub].way(memory, to)
     }
 
     unsafe fn register(&mut self, memory: Memory) -> Result<Region> {

@@ -169,6 +169,15 @@ pub struct Route {
     pub pause: Duration,
 }
 
+/// How messages leave memory of a device towards a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// Whether they are read where they lie, so that nothing of them is copied to the host's memory.
+    pub is_direct: bool,
+    /// What reads them there, or why they are copied: for people.
+    pub why: String,
+}
+
 impl Route {
     /// Whether some rails are missing.
     pub fn is_degraded(&self) -> bool {
@@ -319,6 +328,13 @@ pub trait Transport: Send + Debug {
     fn alloc_in(&mut self, space: Space, len: usize) -> Result<(Region, Memory)> {
         let _ = (space, len);
         Err(Error::Unsupported { transport: self.name(), what: "allocate memory of a device" })
+    }
+
+    /// How messages leave this memory of a device towards a peer, as far as is known before the connection to it is up.
+    fn way(&mut self, memory: Memory, to: Peer) -> Way {
+        let _ = (memory, to);
+        let why = format!("the {} transport moves memory of the host", self.name());
+        Way { is_direct: false, why }
     }
 
     /// Makes memory of the user a region: puts may be sent from it, and peers that get its key may write it.

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use dure_device::{Device, Handle, Memory, Space};
 use dure_transport::{
     Caps, Card, Error, Event, Full, Peer, Posted, Put, Region, RemoteRegion, Result, Signal, Span,
-    Table, Transport, entry,
+    Table, Transport, Way, entry,
 };
 
 use crate::card::{Key, Names};
@@ -66,8 +66,8 @@ struct Import {
 struct Known {
     /// The device of ours that reads each of the peer's.
     ours: Vec<Option<usize>>,
-    /// Whether the peer reads each of ours.
-    reads: Vec<bool>,
+    /// What the peer found of each of ours.
+    found: Vec<Verdict>,
 }
 
 /// The transport inside a host, with memory of devices.
@@ -242,6 +242,26 @@ impl Transport for Npu {
         Ok((region?, memory))
     }
 
+    fn way(&mut self, memory: Memory, to: Peer) -> Way {
+        let Some(at) = self.device(memory.space) else {
+            let why = "its plug-in lets no other device reach it".to_owned();
+            return Way { is_direct: false, why };
+        };
+        let family = self.devices[at].family().expect("only devices with a family are kept");
+        let found = self.peers.get(to.0 as usize).and_then(|peer| peer.found.get(at));
+        let why = match found {
+            None => "the ranks are not connected".to_owned(),
+            Some(Verdict::Foreign) => format!("the peer has no device of {family}"),
+            Some(Verdict::Fails) => {
+                format!("the peer's {family} did not read a page of it as it was written")
+            }
+            Some(Verdict::Reads) => {
+                format!("the peer's {family} reads it, and has read a page of it as it was written")
+            }
+        };
+        Way { is_direct: found == Some(&Verdict::Reads), why }
+    }
+
     #[expect(unsafe_code, reason = "the trait declares it so")]
     unsafe fn register(&mut self, memory: Memory) -> Result<Region> {
         match self.device(memory.space) {
@@ -270,10 +290,10 @@ impl Transport for Npu {
 
     fn key(&self, region: Region, to: Peer) -> Option<Card> {
         let Some(own) = self.own(region) else { return self.inner.key(region, to) };
-        let reads = &self.peers.get(to.0 as usize)?.reads;
+        let found = &self.peers.get(to.0 as usize)?.found;
         let device = u8::try_from(own.device).expect("a card names fewer devices");
         let key = Key { device, handle: own.handle, len: own.memory.len };
-        reads.get(own.device).copied().unwrap_or(false).then(|| key.encode())
+        (found.get(own.device) == Some(&Verdict::Reads)).then(|| key.encode())
     }
 
     fn import(&mut self, of: Peer, key: &Card) -> Result<RemoteRegion> {
@@ -347,9 +367,9 @@ impl Transport for Npu {
         for event in &mut events[before..] {
             let Event::Up { peer, hello } = event else { continue };
             let peer = *peer;
-            if let Some((reads, rest)) = Verdict::split(hello) {
+            if let Some((found, rest)) = Verdict::split(hello) {
                 *hello = rest;
-                entry(&mut self.peers, peer).reads = reads;
+                entry(&mut self.peers, peer).found = found;
             } else {
                 let error = Error::Protocol { what: "a greeting without a word on devices" };
                 *event = Event::Lost { peer, error };

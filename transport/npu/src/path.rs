@@ -100,7 +100,7 @@ fn copy(
     Ok(())
 }
 
-/// What became of a path.
+/// What became of a path. It travels as its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// There is no device of the family here.
@@ -128,15 +128,17 @@ impl Verdict {
     /// A greeting behind what this side found: the number of devices in a byte, for each a byte.
     pub(crate) fn before(verdicts: &[Self], hello: &Card) -> Card {
         let mut bytes = vec![u8::try_from(verdicts.len()).expect("an address names a few devices")];
-        bytes.extend(verdicts.iter().map(|verdict| u8::from(*verdict == Self::Reads)));
+        bytes.extend(verdicts.iter().map(|verdict| *verdict as u8));
         bytes.extend(&hello.0);
         Card(bytes.into())
     }
 
     /// What a peer found, and its greeting; `None` when the peer did not say.
-    pub(crate) fn split(hello: &Card) -> Option<(Vec<bool>, Card)> {
+    pub(crate) fn split(hello: &Card) -> Option<(Vec<Self>, Card)> {
         let (count, rest) = hello.0.split_first()?;
         let (verdicts, rest) = rest.split_at_checked(usize::from(*count))?;
-        Some((verdicts.iter().map(|verdict| *verdict == 1).collect(), Card(rest.into())))
+        let known = [Self::Foreign, Self::Fails, Self::Reads];
+        let verdict = |byte: &u8| known.get(usize::from(*byte)).copied();
+        Some((verdicts.iter().map(verdict).collect::<Option<_>>()?, Card(rest.into())))
     }
 }

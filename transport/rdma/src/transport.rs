@@ -7,10 +7,10 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dure_device::{Device, Memory, Space};
+use dure_device::{Device, DmaBuf, Memory, Space};
 use dure_transport::{
     Caps, Card, Event, Full, Peer, Posted, Put, Region, RemoteRegion, Signal, Span, Token,
-    Transport,
+    Transport, Way,
 };
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use rdma_sys::{ibv_send_wr, ibv_sge, ibv_wc};
@@ -301,6 +301,12 @@ impl Rdma {
         self.flights[place].token.take()
     }
 
+    /// Memory of one of the devices, as its plug-in exports it.
+    fn dma_buf(&self, memory: Memory) -> Option<DmaBuf> {
+        let device = self.devices.iter().find(|device| device.space() == memory.space);
+        device.and_then(|device| device.dma_buf(memory))
+    }
+
     /// Makes host memory known to the side channel, where puts may go over that.
     ///
     /// # Safety
@@ -382,18 +388,32 @@ impl Transport for Rdma {
             unsafe { self.register_aside(region, memory) };
             return Ok(region);
         };
-        let device = self.devices.iter().find(|device| device.space() == memory.space);
         let refused = dure_transport::Error::Unsupported {
             transport: NAME,
             what: "register memory of a device that exports no dma-buf",
         };
-        let dma_buf = device.and_then(|device| device.dma_buf(memory)).ok_or(refused)?;
+        let dma_buf = self.dma_buf(memory).ok_or(refused)?;
         match self.regions.get_mut().device(memory, dma_buf) {
             Ok(region) => Ok(region),
             Err(error) => {
                 tracing::info!(target: "dure::net", %error, "memory of a device is staged");
                 Err(error.into())
             }
+        }
+    }
+
+    fn way(&mut self, memory: Memory, _: Peer) -> Way {
+        let Some(dma_buf) = self.dma_buf(memory) else {
+            let why = "its plug-in exports no dma-buf".to_owned();
+            return Way { is_direct: false, why };
+        };
+        match self.regions.get_mut().device(memory, dma_buf) {
+            Ok(region) => {
+                self.regions.get_mut().release(region);
+                let why = "the NIC reads it by its dma-buf, where the buffer is registered";
+                Way { is_direct: true, why: why.to_owned() }
+            }
+            Err(error) => Way { is_direct: false, why: error.chain() },
         }
     }
 

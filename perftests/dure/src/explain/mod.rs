@@ -2,8 +2,10 @@
 
 mod reason;
 mod report;
+mod ways;
 
 use std::io::{self, Write};
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use dure::config::AlgorithmRules;
@@ -54,15 +56,26 @@ pub(crate) struct Args {
     /// Most ranks that are drawn or traced; of more, some that are equally far apart.
     #[arg(long, value_name = "N", default_value_t = dure_sim::RANKS)]
     most: usize,
+    /// Start the ranks of --local with their buffers on these devices, as for dure perf --device, and say how messages leave
+    /// each towards each.
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    device: Vec<String>,
     /// Write the answer as JSON; with - to standard output, instead of the text.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// The process that started this one as a local rank.
+    #[arg(long, hide = true)]
+    child_of: Option<u32>,
 }
 
 pub(crate) fn run(args: &Args) -> Result<Verdict, Failure> {
     for file in [&args.json, &args.svg, &args.trace] {
         output::expect_folder(file.as_deref())?;
     }
+    let ways = match ways::find(args)? {
+        ControlFlow::Continue(ways) => ways,
+        ControlFlow::Break(verdict) => return Ok(verdict),
+    };
     let cluster = args.layout.cluster()?;
     if args.root >= cluster.size() {
         let text = format!(
@@ -82,7 +95,7 @@ pub(crate) fn run(args: &Args) -> Result<Verdict, Failure> {
     };
     let answer = planner.answer(&question);
     let bound = bound(question.what, question.bytes, planner.network());
-    let report = Report::new(&cluster, &planner, &question, (&answer, bound));
+    let report = Report::new(&cluster, &planner, &question, (&answer, bound), ways);
     if let Some(to) = &args.json {
         output::write_json(to, &report)?;
     }

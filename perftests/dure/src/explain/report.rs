@@ -8,6 +8,7 @@ use dure_topology::Cluster;
 use serde::Serialize;
 
 use super::reason;
+use super::ways::Pair;
 use crate::size;
 
 /// All that `dure explain` says.
@@ -23,6 +24,9 @@ pub(super) struct Report {
     candidates: Vec<Row>,
     refused: Vec<Refused>,
     constants: Vec<Constant>,
+    /// How messages leave the devices of ranks; nothing unless devices were named.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    ways: Vec<Pair>,
 }
 
 /// The least time that any algorithm could take.
@@ -80,6 +84,7 @@ impl Report {
         planner: &Planner,
         question: &Question,
         (answer, bound): (&Answer, Bound),
+        ways: Vec<Pair>,
     ) -> Self {
         let best = answer.predictions.first();
         let row = |prediction| Row::new(prediction, best, question.bytes, bound.seconds);
@@ -97,6 +102,7 @@ impl Report {
             candidates: answer.predictions.iter().map(row).collect(),
             refused: refused.collect(),
             constants: constants(planner),
+            ways,
         }
     }
 
@@ -137,6 +143,12 @@ impl Report {
         text.push_str("\nconstants:\n");
         for Constant { class, source, text: line } in &self.constants {
             let _ = writeln!(text, "  {class:<22} {line} ({source})");
+        }
+        if !self.ways.is_empty() {
+            text.push_str("\ndevices, as the ranks have found them:\n");
+        }
+        for pair in &self.ways {
+            let _ = writeln!(text, "  {}", pair.text());
         }
         if self.candidates.iter().any(|row| row.how == REPRESENTATIVE) {
             text.push_str(

@@ -25,7 +25,7 @@ use crate::size;
         part (largest rank, sum of all), and of the slots that one connected peer has there. What was touched counts.\n\
         A process's segment is what its peers on the host map too, for all its communicators. Buffers of sockets and\n\
         page tables are the kernel's, and left out. In JSON it is \"memory\", with each rank and each of its peers.\n\n\
-        --regret measures every algorithm that serves, with one lane and with several, in 7 turns of 10 ms or -n calls,\n\
+        --regret measures every algorithm that serves, with one lane and with several, in 5 turns of 50 ms or -n calls,\n\
         whichever is less; a time is the median of the turns. regret is the time of what the library chooses by itself\n\
         over the best time. Results are not checked."
 )]
@@ -112,6 +112,20 @@ pub(crate) enum Rival {
     Mpi,
 }
 
+/// Where the buffers of a rank are, by a list for `--device`: a device, or `None` for the host.
+pub(crate) fn device_of(list: &[String], rank: u32) -> Result<Option<String>, Failure> {
+    let place = if list.len() == 1 { Some(0) } else { usize::try_from(rank).ok() };
+    let name = place.and_then(|at| list.get(at)).ok_or_else(|| {
+        let text = format!("--device names {} devices, and none for rank {rank}", list.len());
+        Failure::Usage(text)
+    })?;
+    Ok(match name.as_str() {
+        "host" => None,
+        name if name.contains(':') => Some(name.to_owned()),
+        vendor => Some(format!("{vendor}:{rank}")),
+    })
+}
+
 /// The factor between sizes when no flag says otherwise.
 const FACTOR: u64 = 2;
 
@@ -163,21 +177,6 @@ impl Args {
             return Err(Failure::Usage(text.to_owned()));
         }
         Ok(config)
-    }
-
-    /// The device that the buffers of a rank are on; `None` for the host.
-    pub(crate) fn device_of(&self, rank: u32) -> Result<Option<String>, Failure> {
-        let place = if self.device.len() == 1 { Some(0) } else { usize::try_from(rank).ok() };
-        let name = place.and_then(|at| self.device.get(at)).ok_or_else(|| {
-            let text =
-                format!("--device names {} devices, and none for rank {rank}", self.device.len());
-            Failure::Usage(text)
-        })?;
-        Ok(match name.as_str() {
-            "host" => None,
-            name if name.contains(':') => Some(name.to_owned()),
-            vendor => Some(format!("{vendor}:{rank}")),
-        })
     }
 
     /// `--algo` is about the collective that is measured, not about those that bring the results together.

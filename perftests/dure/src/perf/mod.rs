@@ -1,10 +1,10 @@
 //! `dure perf`: how fast collectives are, and whether their results are right.
 
-mod args;
+pub(crate) mod args;
 mod buffer;
 mod collective;
 pub(crate) mod latency;
-mod launch;
+pub(crate) mod launch;
 mod measure;
 mod memory;
 #[cfg_attr(not(feature = "mpi"), path = "no_mpi.rs")]
@@ -57,7 +57,7 @@ pub(crate) fn run(args: &Args) -> Result<Verdict, Failure> {
     }
     log(&config);
     let mpi = args.vs.map(|Rival::Mpi| Mpi::start(args.local, &config)).transpose()?;
-    let (comm, device) = connect_on_device(args, config, mpi.as_ref())?;
+    let (comm, device) = connect_on_device(&args.device, config, mpi.as_ref())?;
     let library = mpi.as_ref().map(|mpi| mpi.library().to_owned());
     let setup = Setup { args, settings: describe(args), mpi: library };
     let measured = measure(&comm, (&setup, device.as_ref()), mpi.as_ref())?;
@@ -102,14 +102,14 @@ pub(crate) fn join(
     Ok(ControlFlow::Continue(comm))
 }
 
-/// Meets the other ranks, with the device that this rank's buffers are on, if they are on one.
-fn connect_on_device(
-    args: &Args,
+/// Meets the other ranks, with the device that the list has for this rank, if it has one.
+pub(crate) fn connect_on_device(
+    devices: &[String],
     config: Config,
     mpi: Option<&Mpi>,
 ) -> Result<(Communicator, Option<Arc<dyn Device>>), Failure> {
     let launch = if mpi.is_some() { None } else { Launch::from_env(&config)? };
-    let Some(name) = args.device_of(launch.map_or(0, |launch| launch.rank))? else {
+    let Some(name) = args::device_of(devices, launch.map_or(0, |launch| launch.rank))? else {
         return Ok((connect(&config, mpi)?, None));
     };
     let config = config.device(vec![name]);

@@ -11,9 +11,9 @@ use super::super::collective::{Case, Geometry};
 use super::{Bench, size_of};
 
 /// Turns of all candidates: a candidate's time is the median of its turns.
-const TURNS: usize = 7;
+const TURNS: usize = 5;
 /// A turn is about so long, and has at most the calls that were asked for.
-const TURN: Duration = Duration::from_millis(10);
+const TURN: Duration = Duration::from_millis(50);
 
 /// What is known of one size, on rank 0.
 #[derive(Clone, Debug, Serialize)]
