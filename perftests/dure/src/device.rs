@@ -58,7 +58,21 @@ struct Row {
     numa: Option<u32>,
     memory: u64,
     can: Vec<&'static str>,
+    /// To the others of its plug-in, as far as that says.
+    links: Vec<Link>,
     plugin: PathBuf,
+}
+
+/// How a device reaches another one.
+#[derive(Debug, Serialize)]
+struct Link {
+    to: String,
+    by: &'static str,
+    /// Whether it reaches the other one's memory itself.
+    reaches: bool,
+    /// One way; null where the plug-in does not say.
+    gb_per_s: Option<f64>,
+    latency_ns: Option<u32>,
 }
 
 /// A property, for programs.
@@ -92,7 +106,66 @@ fn abilities(device: &Description) -> Vec<&'static str> {
     bits.chain((device.most_sources > 0).then_some("reductions")).collect()
 }
 
+/// What joins two devices, from nothing to the processors, by its number.
+const LINKS: [(&str, &str); 6] = [
+    ("none", "nothing"),
+    ("package", "their package"),
+    ("own", "a link of the maker's"),
+    ("switch", "one PCIe switch"),
+    ("bridge", "one host bridge"),
+    ("system", "the processors"),
+];
+
+/// What a plug-in says of the way from one of its devices to the others. Nothing where it cannot tell.
+fn links(plugin: &Plugin, from: u32, count: u32) -> Vec<Link> {
+    let others = (0..count).filter(|to| *to != from);
+    let link = |to: u32| {
+        let link = plugin.link(from, to).ok().flatten()?;
+        let (by, _) = LINKS.get(usize::try_from(link.kind).ok()?)?;
+        Some(Link {
+            to: format!("{}:{to}", plugin.vendor()),
+            by,
+            reaches: link.peer_access == 1,
+            gb_per_s: (link.bandwidth > 0.0).then_some(link.bandwidth),
+            latency_ns: (link.latency > 0).then_some(link.latency),
+        })
+    };
+    others.filter_map(link).collect()
+}
+
+impl Link {
+    /// For people, but for its ends.
+    fn text(&self) -> String {
+        let Self { by, reaches, gb_per_s, latency_ns, .. } = self;
+        let (_, by) = LINKS.iter().find(|(word, _)| word == by).expect("a link of the list");
+        let memory = if *reaches { "reaches its memory" } else { "does not reach its memory" };
+        let speed = gb_per_s.map_or_else(String::new, |speed| format!(", {speed} GB/s"));
+        let latency = latency_ns.map_or_else(String::new, |ns| format!(", {ns} ns"));
+        format!("by {by}, {memory}{speed}{latency}")
+    }
+}
+
+/// Links for people: one line for those of a plug-in that are all alike.
+fn link_lines(rows: &[Row]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for rows in rows.chunk_by(|a, b| a.plugin == b.plugin) {
+        let all = || rows.iter().flat_map(|row| row.links.iter().map(|link| (&row.device, link)));
+        let Some((first, one)) = all().next() else { continue };
+        let one = one.text();
+        if all().count() > 2 && all().all(|(_, link)| link.text() == one) {
+            let (vendor, _) = first.split_once(':').expect("devices are VENDOR:INDEX");
+            lines.push(format!("each {vendor} to each other: {one}"));
+        } else {
+            lines.extend(
+                all().map(|(from, link)| format!("{from} to {}: {}", link.to, link.text())),
+            );
+        }
+    }
+    lines
+}
+
 fn rows(plugin: &Plugin) -> Result<Vec<Row>, Refusal> {
+    let count = plugin.count()?;
     let row = |index| {
         let about = plugin.describe(index)?;
         Ok(Row {
@@ -103,10 +176,11 @@ fn rows(plugin: &Plugin) -> Result<Vec<Row>, Refusal> {
             pci: about.pci,
             numa: about.numa,
             memory: about.memory,
+            links: links(plugin, index, count),
             plugin: plugin.path().to_owned(),
         })
     };
-    (0..plugin.count()?).map(row).collect()
+    (0..count).map(row).collect()
 }
 
 fn refused(refusal: &dyn std::error::Error) -> Failure {
@@ -140,6 +214,9 @@ fn list(args: &List) -> Result<Verdict, Failure> {
                 "{device:<12}  {name:<24}  {place:<14}  {memory:>6}  {}",
                 can.join(", ")
             )?;
+        }
+        for line in link_lines(&all) {
+            writeln!(out, "{line}")?;
         }
     }
     Ok(Verdict::Holds)

@@ -30,6 +30,10 @@ fn devices_are_listed() {
         shown.contains("streams, peers, reductions") && shown.contains("opaque layout"),
         "{shown}"
     );
+    assert!(
+        shown.contains("each npu-a to each other: by a link of the maker's, reaches"),
+        "{shown}"
+    );
 }
 
 #[test]
@@ -38,7 +42,7 @@ fn a_plug_in_is_checked() {
     let shown = text(&good.stdout);
     assert!(good.status.success(), "{shown}");
     assert_eq!(shown.matches("holds   ").count(), 12, "{shown}");
-    assert_eq!(shown.matches("absent  ").count(), 3, "{shown}");
+    assert_eq!(shown.matches("absent  ").count(), 4, "{shown}");
     let none = dure(&["device", "check", "/nowhere.so"]);
     assert_eq!(none.status.code(), Some(1));
     assert!(text(&none.stderr).contains("/nowhere.so cannot be loaded"), "{}", text(&none.stderr));

@@ -46,26 +46,47 @@ pub fn npu_a() -> &'static Path {
 /// When it cannot be compiled.
 pub fn npu_b() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let library = profile().join("libnpu_b.so");
-        // Several programs may do this at once: each puts a whole file in place.
-        let own = library.with_extension(std::process::id().to_string());
-        let mut cc = Command::new("cc");
-        cc.args([
-            "-std=c11",
-            "-O2",
-            "-Wall",
-            "-Wextra",
-            "-Werror",
-            "-shared",
-            "-fPIC",
-            "-fvisibility=hidden",
-            "-I",
-        ]);
-        cc.arg(package("transport/device/abi/include"));
-        cc.arg(package("transport/device/plugins/npu-b/npu_b.c")).arg("-o").arg(&own);
-        expect_success(&mut cc, "cc");
-        std::fs::rename(&own, &library).expect("a file of ours can be renamed");
-        library
-    })
+    BUILT
+        .get_or_init(|| compiled(&package("transport/device/plugins/npu-b/npu_b.c"), "libnpu_b.so"))
+}
+
+/// `librngd.so`, compiled from its one file.
+///
+/// # Panics
+/// When it cannot be compiled.
+pub fn rngd() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| compiled(&package("transport/device/plugins/rngd/rngd.c"), "librngd.so"))
+}
+
+/// A shared library of one file in C; `library` is its path below the folder of the profile.
+///
+/// # Panics
+/// When it cannot be compiled.
+pub fn compiled(source: &Path, library: &str) -> PathBuf {
+    let library = profile().join(library);
+    let folder = library.parent().expect("it lies in a folder");
+    std::fs::create_dir_all(folder).expect("the folder of the profile is ours");
+    // Several programs may do this at once: each puts a whole file in place.
+    let own = library.with_extension(std::process::id().to_string());
+    let mut cc = Command::new("cc");
+    cc.args([
+        "-std=c11",
+        "-O2",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-shared",
+        "-fPIC",
+        "-fvisibility=hidden",
+    ]);
+    cc.arg("-I")
+        .arg(package("transport/device/abi/include"))
+        .arg(source)
+        .arg("-ldl")
+        .arg("-o")
+        .arg(&own);
+    expect_success(&mut cc, "cc");
+    std::fs::rename(&own, &library).expect("a file of ours can be renamed");
+    library
 }

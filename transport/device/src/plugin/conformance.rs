@@ -4,15 +4,17 @@
 
 use std::collections::HashSet;
 use std::ffi::c_void;
+use std::num::NonZero;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dure_device_abi as abi;
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::stream::{Stream, copy_of};
 use super::{Plugin, PluginDevice};
-use crate::{Combine, Device, Dtype, Memory, Queue, Scale, Stores, Work};
+use crate::{Combine, Device, DmaBuf, Dtype, Memory, Queue, Scale, Stores, Work};
 
 /// How long a piece of work may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -36,7 +38,7 @@ type Check = fn(&Bench) -> Result<Outcome, String>;
 /// The property without which the others cannot be seen: they wait for events.
 const EVENTS: &str = "an event completes, and not before its work is done";
 
-const PROPERTIES: [(&str, Check); 15] = [
+const PROPERTIES: [(&str, Check); 16] = [
     ("the device is described", described),
     (EVENTS, events_complete),
     ("allocations are apart and aligned", allocations_are_apart),
@@ -51,6 +53,7 @@ const PROPERTIES: [(&str, Check); 15] = [
     ("reductions are right", reductions),
     ("scaling is right", scaling),
     ("peers reach the memory that was exported", peers),
+    ("a dma-buf shows the memory that was exported", dma_buf_shows_the_memory),
     ("what is none of the device's is refused", wrong_is_refused),
 ];
 
@@ -524,6 +527,30 @@ fn peers(bench: &Bench) -> Result<Outcome, String> {
     // SAFETY: all work on it was waited for.
     unsafe { bench.device.forget(seen) };
     Ok(Outcome::Holds)
+}
+
+/// Where the processor may look into it: what a NIC reads there cannot be seen here.
+fn dma_buf_shows_the_memory(bench: &Bench) -> Result<Outcome, String> {
+    if !bench.device.description().can(abi::DMABUF) {
+        return Ok(Outcome::Absent);
+    }
+    let mut bytes = pattern(7, 70_001);
+    let filled = Filled::new(&bench.device, &mut bytes)?;
+    // Neither end is a page's.
+    let (at, part) = (4096 + 64, 40_000);
+    let exported = bench.device.dma_buf(filled.memory.part(at, part));
+    let DmaBuf { fd, offset } = exported.ok_or_else(|| "no dma-buf was exported".to_owned())?;
+    let offset = usize::try_from(offset).map_err(text)?;
+    let len = NonZero::new(offset + part).expect("the part is not empty");
+    // SAFETY: a new mapping, which nothing else knows.
+    let mapped = unsafe { mmap(None, len, ProtFlags::PROT_READ, MapFlags::MAP_SHARED, &fd, 0) };
+    let Ok(mapped) = mapped else { return Ok(Outcome::Absent) };
+    // SAFETY: so much is mapped, and nobody writes it.
+    let shown = unsafe { std::slice::from_raw_parts(mapped.as_ptr().cast::<u8>(), len.get()) };
+    let verdict = same(&shown[offset..], &bytes[at..at + part], "what the dma-buf shows");
+    // SAFETY: nothing uses the mapping any more.
+    unsafe { munmap(mapped, len.get()) }.map_err(text)?;
+    verdict.map(|()| Outcome::Holds)
 }
 
 fn wrong_is_refused(bench: &Bench) -> Result<Outcome, String> {
