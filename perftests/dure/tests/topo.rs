@@ -64,6 +64,14 @@ fn a_host_as_text() {
 }
 
 #[test]
+fn what_rbln_stat_printed_is_read_beside_the_files() {
+    let host = sample::unpack("npu-host");
+    let json = r#"{"devices": [{"group_id": "2", "pci": {"bus_id": "0000:18:00.0"}}]}"#;
+    std::fs::write(host.path().join("rbln-stat.json"), json).unwrap();
+    assert!(show(host.path(), "text").contains("rbln0, 144 GiB, group 2  <-"));
+}
+
+#[test]
 fn a_host_of_a_pool() {
     let host = sample::unpack("pool-host");
     let text = show(host.path(), "text");

@@ -17,6 +17,7 @@ mod merge;
 mod names;
 mod rails;
 mod read;
+mod rebellions;
 mod route;
 pub mod speed;
 mod synthetic;

@@ -132,6 +132,25 @@ fn the_ports_of_a_host() {
     assert_eq!(near.map(|id| &*graph.node(id).name).collect::<Vec<_>>(), ["mlx5_1", "mlx5_0"]);
 }
 
+/// The fields are those that Rebellions' own programs read; the values are made up.
+#[test]
+fn what_rbln_stat_says_of_npus() {
+    let mut graph = discover("npu-host");
+    let json = r#"{"KMD_version": "3.1.0", "devices": [
+        {"group_id": "2", "npu": 1, "name": "RBLN-CR03", "sid": "00000000225091240", "uuid": "1a2b", "device": "rbln1",
+         "status": "Normal", "pci": {"dev": "2030", "bus_id": "0000:19:00.0", "numa_node": "0", "link_speed": "32.0GT/s", "link_width": "16"}},
+        {"group_id": "0", "npu": 2, "name": "RBLN-CR03", "sid": "3", "device": "rbln2", "pci": {"bus_id": "0000:9A:00.0"}},
+        {"group_id": "0", "npu": 9, "pci": {"bus_id": "0000:ff:00.0"}}
+    ]}"#;
+    assert_eq!(graph.describe_rebellions(json).unwrap(), 2);
+    assert_eq!(said(&graph, "0000:19:00.0", "rsd_group"), Some("2"));
+    assert_eq!(said(&graph, "0000:19:00.0", "serial"), Some("00000000225091240"));
+    assert_eq!(said(&graph, "0000:9a:00.0", "rsd_group"), None);
+    // As the driver's files have it.
+    assert_eq!(said(&graph, "0000:9a:00.0", "driver_version"), Some("2.0.1"));
+    assert!(graph.describe_rebellions("rbln-stat: no device").is_err());
+}
+
 #[test]
 fn the_cxl_memory_of_a_host() {
     let graph = discover("npu-host");

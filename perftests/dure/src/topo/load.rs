@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::process::Command;
 
 use dure_topology::fabric::{self, Reading};
 use dure_topology::{Format, Graph, Kind};
@@ -26,9 +27,10 @@ impl Description {
     pub(super) fn load(path: &Path) -> Result<Self, Failure> {
         let shown = path.display();
         if path.is_dir() {
-            let graph = Graph::discover(path)
+            let mut graph = Graph::discover(path)
                 .map_err(|error| Failure::Usage(format!("{shown}: {}", output::chain(&error))))?;
             let here = path == Path::new("/");
+            ask_rebellions(&mut graph, if here { None } else { Some(path) });
             let name = if here { "this host".to_owned() } else { shown.to_string() };
             return Ok(Self { graph, name, format: None, reading: None });
         }
@@ -67,5 +69,23 @@ impl Description {
         let reading =
             || Reading { format: fabric::Format::Text, graph: graph.clone(), warnings: Vec::new() };
         has_switch.then(reading)
+    }
+}
+
+/// Adds what Rebellions' program says of its NPUs, where they are: on this host, or what it printed on one that was recorded, in
+/// `rbln-stat.json`.
+fn ask_rebellions(graph: &mut Graph, recorded: Option<&Path>) {
+    let vendor = |node: &dure_topology::Node| node.attribute("vendor") == Some("0x1eff");
+    if !graph.nodes().any(|(_, node)| node.kind == Kind::Accelerator && vendor(node)) {
+        return;
+    }
+    let printed = match recorded {
+        Some(folder) => fs::read(folder.join("rbln-stat.json")),
+        None => Command::new("rbln-stat").args(["-g", "-j"]).output().map(|output| output.stdout),
+    };
+    // Without it the driver's files have to do.
+    let Ok(printed) = printed else { return };
+    if let Err(error) = graph.describe_rebellions(&String::from_utf8_lossy(&printed)) {
+        output::complain(&format!("rbln-stat -g -j: {error}"));
     }
 }

@@ -163,6 +163,7 @@ pub(super) fn about(node: &Node) -> Vec<String> {
             node.attribute("gpu.gcn").map(str::to_owned),
             phrase(node, "rank", "gpu.rank"),
             phrase(node, "function of", "physical_function"),
+            phrase(node, "group", "rsd_group"),
         ],
         Kind::Nic => vec![
             device(node),
