@@ -69,8 +69,11 @@ fn report_on(found: Option<&'static Handle<Comm>>, error: Error) -> c_int {
     report(Err::<(), _>(error), comm.as_ref())
 }
 
-/// Runs something that may panic; a panic is an internal error.
-pub(crate) fn guard<R>(body: impl FnOnce() -> Result<R>) -> Result<R> {
+/// Runs something that may panic.
+///
+/// # Errors
+/// Its own; `Internal` for a panic.
+pub fn guard<R>(body: impl FnOnce() -> Result<R>) -> Result<R> {
     // What the body touched may be half done, but nothing of it is looked at before it is locked again, and locks that a
     // panic poisoned are taken as they are: better an odd answer than a dead host program.
     catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| Err(panicked(payload.as_ref())))

@@ -22,7 +22,7 @@ pub const DEGRADED: c_int = 9;
 /// NCCL has no code for two kinds. A communicator that somebody aborted looks to the others as if a member had gone, so
 /// `Aborted` is a remote error, as it is to NCCL's peers of a rank that aborts. What this build cannot do should not
 /// have been asked of it, so `Unsupported` is invalid usage, as NCCL answers.
-pub(crate) fn of(kind: ErrorKind) -> c_int {
+pub fn of(kind: ErrorKind) -> c_int {
     match kind {
         ErrorKind::Device => UNHANDLED_DEVICE_ERROR,
         ErrorKind::System => SYSTEM_ERROR,

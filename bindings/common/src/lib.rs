@@ -28,4 +28,5 @@ mod number;
 pub mod operation;
 mod thread;
 
+pub use self::boundary::guard;
 pub use self::interface::Interface;

@@ -1,4 +1,4 @@
-//! Where this process runs, and at which addresses others should try to reach it.
+//! Where this process runs, and at which addresses others should try to reach it: for those who make connections of their own.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -9,7 +9,7 @@ use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 
 use crate::bootstrap::wire::HostId;
-use crate::config::Interfaces;
+use crate::config::{Config, Interfaces};
 use crate::error::{Error, Result};
 
 /// Beginnings of the names of interfaces that lead to containers and virtual machines of this host, and hardly ever to
@@ -71,6 +71,27 @@ impl Candidate {
 /// # Errors
 /// `System` when the interfaces cannot be listed, `InvalidArgument` when `DURE_IFNAME` leaves none.
 pub(crate) fn addresses(filter: Option<&Interfaces>, purpose: Purpose) -> Result<Vec<IpAddr>> {
+    Ok(interfaces(filter, purpose)?.into_iter().map(|(_, address)| address).collect())
+}
+
+/// Interfaces that data may go over, as `DURE_IFNAME` leaves them, with their addresses, the most likely one to be reached first. An
+/// interface is listed once for each address.
+///
+/// # Errors
+/// `System` when the interfaces cannot be listed, `InvalidArgument` when `DURE_IFNAME` leaves none.
+pub fn data(config: &Config) -> Result<Vec<(String, IpAddr)>> {
+    interfaces(config.ifname.as_ref(), Purpose::Data)
+}
+
+/// The same for what processes tell one another beside the data: interfaces of RDMA devices come after others of their kind.
+///
+/// # Errors
+/// As [`data`].
+pub fn control(config: &Config) -> Result<Vec<(String, IpAddr)>> {
+    interfaces(config.ifname.as_ref(), Purpose::Control)
+}
+
+fn interfaces(filter: Option<&Interfaces>, purpose: Purpose) -> Result<Vec<(String, IpAddr)>> {
     // Looked for where it matters only.
     let rails = if purpose == Purpose::Control { rails() } else { BTreeSet::new() };
     let all = getifaddrs().map_err(|source| Error::system("getifaddrs").because(source))?;
@@ -116,7 +137,7 @@ fn order(
     mut candidates: Vec<Candidate>,
     filter: Option<&Interfaces>,
     purpose: Purpose,
-) -> Result<Vec<IpAddr>> {
+) -> Result<Vec<(String, IpAddr)>> {
     let mut names: Vec<String> =
         candidates.iter().map(|candidate| candidate.interface.clone()).collect();
     names.dedup();
@@ -140,7 +161,7 @@ fn order(
             (&candidate.interface, candidate.address, candidate.likelihood());
         tracing::debug!(target: "dure::net", interface, %address, ?why, "address, in order of preference");
     }
-    Ok(candidates.into_iter().map(|candidate| candidate.address).collect())
+    Ok(candidates.into_iter().map(|candidate| (candidate.interface, candidate.address)).collect())
 }
 
 /// Identity of the host this process runs on.
@@ -167,7 +188,7 @@ pub(crate) fn host_id() -> Result<HostId> {
 }
 
 /// Name of this host, for messages.
-pub(crate) fn hostname() -> String {
+pub fn hostname() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname")
         .map_or_else(|_| "unknown".to_owned(), |name| name.trim().into())
 }
@@ -204,7 +225,7 @@ mod tests {
         let filter = filter.map(|filter| Interfaces::parse(filter).unwrap());
         Ok(order(host(), filter.as_ref(), Purpose::Control)?
             .iter()
-            .map(IpAddr::to_string)
+            .map(|(_, address)| address.to_string())
             .collect())
     }
 
@@ -226,7 +247,7 @@ mod tests {
     fn what_ranks_tell_one_another_keeps_off_the_rails_among_equals() {
         let mut all = host();
         all.push(candidate("eth3", "10.0.3.5", true));
-        let first = |purpose| order(all.clone(), None, purpose).unwrap()[0].to_string();
+        let first = |purpose| order(all.clone(), None, purpose).unwrap()[0].1.to_string();
         assert_eq!([first(Purpose::Control), first(Purpose::Data)], ["10.0.3.5", "10.0.1.5"]);
     }
 
@@ -247,6 +268,9 @@ mod tests {
         assert_eq!(host_id().unwrap(), host_id().unwrap());
         assert_ne!(host_id().unwrap().boot, [0; 16]);
         assert!(!addresses(None, Purpose::Data).unwrap().is_empty());
+        for known in [data(&Config::default()), control(&Config::default())] {
+            assert!(known.unwrap().iter().any(|(name, _)| name == "lo"));
+        }
         assert!(!hostname().is_empty());
     }
 }

@@ -38,7 +38,7 @@
 
 #![deny(unsafe_code)]
 
-mod addresses;
+pub mod addresses;
 mod alone;
 mod blame;
 mod bootstrap;

@@ -56,6 +56,7 @@ mod verbs;
 
 pub use crate::counters::{Counters, Moved};
 pub use crate::error::{Completion, Error, Result, Wire};
+pub use crate::fabric::{Port, ports};
 pub use crate::nic::GidIndex;
 pub use crate::queue::Patience;
 pub use crate::state::State;

@@ -527,10 +527,24 @@ pub(crate) unsafe fn register(
     }
 }
 
+/// Whether the driver registers memory by dma-buf: one that does asks for the descriptor first, and there is none.
+pub(crate) fn takes_dma_buf(pd: &Arc<Pd>) -> bool {
+    match Mr::of_dma_buf(pd, (-1, 0), (0, 4096), access()) {
+        Ok(_) => true,
+        Err(Error::Call { source, .. }) => source.raw_os_error() == Some(libc::EBADF),
+        Err(_) => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::verbs::simulated::pd;
+
+    #[test]
+    fn whether_a_driver_takes_dma_bufs_is_found_without_one() {
+        assert!(takes_dma_buf(&pd(true)) && !takes_dma_buf(&pd(false)));
+    }
 
     #[test]
     fn speeds_follow_width_and_generation() {

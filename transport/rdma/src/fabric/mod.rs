@@ -1,5 +1,5 @@
 //! What a perf test needs besides the trait: which port to measure and what it is, the ends of a connection in words, and
-//! verbs that the trait does not have ([`Raw`]: read, send, atomic).
+//! verbs that the trait does not have ([`Raw`]: read, send, atomic). And [`ports`], for whoever lists what there is.
 //!
 //! Collectives need none of this.
 
@@ -44,6 +44,17 @@ pub struct Port {
     pub lid: u16,
     /// Index of the GID that is preferred, and the GID.
     pub gid: (u8, String),
+    /// Whether the device's driver registers memory by dma-buf.
+    pub takes_dma_buf: bool,
+}
+
+/// The ports of devices that may be used, at most four: of one device, those that its transport would use.
+///
+/// # Errors
+/// [`Error::Library`] and [`Error::NoPort`] with the reasons.
+pub fn ports(allows: &dyn Fn(&str) -> bool, gid_index: GidIndex) -> Result<Vec<Port>> {
+    let nics = nic::open_all(verbs::load()?, allows, gid_index)?;
+    Ok(nics.iter().map(port_of).collect())
 }
 
 impl Choice {
@@ -98,6 +109,7 @@ fn port_of(nic: &Nic) -> Port {
         speed: card.speed,
         lid: card.lid,
         gid: (index, gid.map_or_else(String::new, ToString::to_string)),
+        takes_dma_buf: nic::takes_dma_buf(&nic.pd),
     }
 }
 
