@@ -163,7 +163,8 @@ impl Comm {
         region: dure_transport::Result<Region>,
     ) -> Result<Registration> {
         let link = end.link();
-        let refused = |why: &str| Error::system(format!("{} B cannot be registered{why}", memory.len));
+        let refused =
+            |why: &str| Error::system(format!("{} B cannot be registered{why}", memory.len));
         let region = region.map_err(|error| refused("").because(error))?;
         // Also of what is only sent: memory that has a key is not copied.
         let Some(key) = link.net.key(region, link.peer) else {
@@ -203,7 +204,8 @@ impl Comm {
         let memory = memory.ok_or_else(|| Error::invalid_argument("mhandle: null"))?;
         self.check(memory)?;
         let inside = at.checked_sub(memory.memory.address());
-        let inside = inside.filter(|offset| offset.checked_add(len).is_some_and(|end| end <= memory.memory.len));
+        let inside = inside
+            .filter(|offset| offset.checked_add(len).is_some_and(|end| end <= memory.memory.len));
         let Some(offset) = inside else {
             let (first, all) = (memory.memory.address(), memory.memory.len);
             return Err(Error::invalid_argument(format!(
@@ -222,7 +224,9 @@ impl Comm {
         let span = self.span(bytes)?.map(|(span, _)| span);
         let mut end = self.end();
         let End::Sender(sender) = &mut *end else {
-            return Err(Error::invalid_argument("sendComm: it receives (allowed: what connect gave)"));
+            return Err(Error::invalid_argument(
+                "sendComm: it receives (allowed: what connect gave)",
+            ));
         };
         Ok(sender.send(span, bytes.len as u64, tag)?.map(|at| &self.requests[at]))
     }
@@ -287,7 +291,10 @@ impl Request {
             End::Receiver(receiver) => receiver.test(self.index),
             End::Sender(sender) => {
                 let len = sender.test(self.index)?;
-                Ok(len.map(|len| Sizes { count: 1, of: std::array::from_fn(|at| if at == 0 { len } else { 0 }) }))
+                Ok(len.map(|len| Sizes {
+                    count: 1,
+                    of: std::array::from_fn(|at| if at == 0 { len } else { 0 }),
+                }))
             }
         }
     }

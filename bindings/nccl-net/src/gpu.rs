@@ -1,6 +1,9 @@
 //! Memory of GPUs, which NCCL gives as dma-bufs: known by address while the transport registers it.
 
-#![expect(clippy::disallowed_types, reason = "locked when memory is registered, not on the data path")]
+#![expect(
+    clippy::disallowed_types,
+    reason = "locked when memory is registered, not on the data path"
+)]
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::ptr::NonNull;

@@ -43,9 +43,16 @@ enum Stage {
     /// Nobody has been asked for yet.
     Idle(Box<dyn Transport>),
     /// Over TCP; with what this side has of RDMA.
-    Greeting { tcp: Wire, rdma: Option<Rdma> },
+    Greeting {
+        tcp: Wire,
+        rdma: Option<Rdma>,
+    },
     /// TCP has done its part, and stays until RDMA is up: the peer may need it so long.
-    Upgrading { tcp: Box<dyn Transport>, rdma: Rdma, theirs: String },
+    Upgrading {
+        tcp: Box<dyn Transport>,
+        rdma: Rdma,
+        theirs: String,
+    },
     Over,
 }
 
@@ -54,6 +61,8 @@ enum Stage {
 struct Wire {
     net: Box<dyn Transport>,
     inbox: Inbox,
+    /// The peer came, said who it is, and went.
+    lost: Option<dure_transport::Error>,
 }
 
 #[derive(Debug)]
@@ -76,7 +85,7 @@ fn because(what: &str) -> impl FnOnce(dure_transport::Error) -> Error + use<'_> 
 impl Wire {
     fn new(mut net: Box<dyn Transport>, peer: Peer) -> Result<Self> {
         let inbox = Inbox::new(&mut *net, peer).map_err(because("a ring of messages"))?;
-        Ok(Self { net, inbox })
+        Ok(Self { net, inbox, lost: None })
     }
 
     fn greeting(&self, peer: Peer) -> Result<Vec<u8>> {
@@ -91,15 +100,21 @@ impl Wire {
         for event in events {
             match event {
                 Event::Up { hello, .. } => up = Some(hello),
-                Event::Lost { error, .. } => return Err(error),
+                Event::Lost { error, .. } => self.lost = Some(error),
                 Event::Sent(_) | Event::Rerouted { .. } => {}
             }
         }
-        Ok(up)
+        match (up, &self.lost) {
+            (None, Some(_)) => Err(self.lost.take().expect("it was seen just now")),
+            (up, _) => Ok(up),
+        }
     }
 
     fn link(mut self, peer: Peer, greeting: &[u8], about: String) -> Result<Link> {
-        let outbox = Outbox::open(&mut *self.net, peer, greeting);
+        let outbox = match self.lost.take() {
+            Some(error) => Err(error),
+            None => Outbox::open(&mut *self.net, peer, greeting),
+        };
         let outbox = outbox.map_err(|error| Error::remote(about.clone()).because(error))?;
         Ok(Link::new(self.net, peer, (self.inbox, outbox), about))
     }
@@ -202,7 +217,8 @@ impl Meeting {
                 return Ok(Some(Met { link, gpus }));
             }
             Stage::Over => {
-                let what = "the connection was made already, or could not be made: one for each listen";
+                let what =
+                    "the connection was made already, or could not be made: one for each listen";
                 return Err(Error::invalid_usage(what));
             }
         }
@@ -213,7 +229,8 @@ impl Meeting {
         if Instant::now() < self.deadline {
             return Ok(None);
         }
-        let other = if self.me == SENDER { "the receiver does not answer" } else { "no sender has come" };
+        let other =
+            if self.me == SENDER { "the receiver does not answer" } else { "no sender has come" };
         let after = self.plugin.config.timeout;
         Err(Error::system(format!("{}: {other} after {after:?} (DURE_TIMEOUT)", self.who())))
     }
@@ -226,8 +243,7 @@ impl Meeting {
     /// Both ends and the wire, for people.
     fn about(&self, theirs: &str, over: &str) -> String {
         let ours = self.who();
-        let (from, to) =
-            if self.me == SENDER { (&*ours, theirs) } else { (theirs, &*ours) };
+        let (from, to) = if self.me == SENDER { (&*ours, theirs) } else { (theirs, &*ours) };
         format!("connection from {from} to {to} over {over}")
     }
 

@@ -164,7 +164,8 @@ extern "C" fn listen_v11(context: Any, number: c_int, handle: Any, listener: *mu
 fn connect(number: c_int, handle: Any, comm: *mut Any) -> Result<()> {
     write(comm, ptr::null_mut(), "sendComm")?;
     let handle = raw::element(raw::bytes::<HANDLE>(handle, "handle")?, 0, "handle")?;
-    let wrong = || Error::invalid_argument("handle: not what listen of this plug-in and version gave");
+    let wrong =
+        || Error::invalid_argument("handle: not what listen of this plug-in and version gave");
     let handle = Handle::decode(&handle).ok_or_else(wrong)?;
     let plugin = plugin()?;
     let device = plugin.device(number)?;
@@ -251,7 +252,9 @@ extern "C" fn register(comm: Any, data: Any, size: usize, kind: c_int, to: *mut 
 }
 
 fn unknown_kind(kind: c_int) -> Error {
-    Error::invalid_argument(format!("type: {kind} (allowed: {PTR_HOST} for host, {PTR_CUDA} for GPU)"))
+    Error::invalid_argument(format!(
+        "type: {kind} (allowed: {PTR_HOST} for host, {PTR_CUDA} for GPU)"
+    ))
 }
 
 extern "C" fn register_dma_buf(
@@ -384,9 +387,7 @@ extern "C" fn receive_v8(
     memories: *const Any,
     request: *mut Any,
 ) -> c_int {
-    let part = |at| {
-        Ok((raw::element(data, at, "data")?, size(raw::element(sizes, at, "sizes")?)?))
-    };
+    let part = |at| Ok((raw::element(data, at, "data")?, size(raw::element(sizes, at, "sizes")?)?));
     call("irecv", || receive(comm, count, part, (tags, memories), request))
 }
 
@@ -484,41 +485,122 @@ unsafe impl<const N: usize> Sync for Table<N> {}
 // SAFETY: the name is NCCL's, and nothing else in a program has it.
 #[unsafe(export_name = "ncclNetPlugin_v8")]
 static V8: Table<18> = table![
-    f!(init_v8), f!(devices), f!(properties_v8), f!(listen_v8), f!(connect_v8), f!(accept),
-    f!(register), f!(register_dma_buf), f!(deregister), f!(send_v8), f!(receive_v8), f!(flush),
-    f!(test), f!(close_send), f!(close_receive), f!(close_listen), NONE, NONE,
+    f!(init_v8),
+    f!(devices),
+    f!(properties_v8),
+    f!(listen_v8),
+    f!(connect_v8),
+    f!(accept),
+    f!(register),
+    f!(register_dma_buf),
+    f!(deregister),
+    f!(send_v8),
+    f!(receive_v8),
+    f!(flush),
+    f!(test),
+    f!(close_send),
+    f!(close_receive),
+    f!(close_listen),
+    NONE,
+    NONE,
 ];
 
 // SAFETY: as above.
 #[unsafe(export_name = "ncclNetPlugin_v9")]
 static V9: Table<19> = table![
-    f!(init_v8), f!(devices), f!(properties_v9), f!(listen_v8), f!(connect_v8), f!(accept),
-    f!(register), f!(register_dma_buf), f!(deregister), f!(send_v9), f!(receive_v9), f!(flush),
-    f!(test), f!(close_send), f!(close_receive), f!(close_listen), NONE, NONE, f!(make_device_v9),
+    f!(init_v8),
+    f!(devices),
+    f!(properties_v9),
+    f!(listen_v8),
+    f!(connect_v8),
+    f!(accept),
+    f!(register),
+    f!(register_dma_buf),
+    f!(deregister),
+    f!(send_v9),
+    f!(receive_v9),
+    f!(flush),
+    f!(test),
+    f!(close_send),
+    f!(close_receive),
+    f!(close_listen),
+    NONE,
+    NONE,
+    f!(make_device_v9),
 ];
 
 // SAFETY: as above.
 #[unsafe(export_name = "ncclNetPlugin_v10")]
 static V10: Table<19> = table![
-    f!(init_v10), f!(devices), f!(properties_v9), f!(listen_v8), f!(connect_v10), f!(accept),
-    f!(register), f!(register_dma_buf), f!(deregister), f!(send_v10), f!(receive_v10), f!(flush),
-    f!(test), f!(close_send), f!(close_receive), f!(close_listen), NONE, NONE, f!(make_device_v9),
+    f!(init_v10),
+    f!(devices),
+    f!(properties_v9),
+    f!(listen_v8),
+    f!(connect_v10),
+    f!(accept),
+    f!(register),
+    f!(register_dma_buf),
+    f!(deregister),
+    f!(send_v10),
+    f!(receive_v10),
+    f!(flush),
+    f!(test),
+    f!(close_send),
+    f!(close_receive),
+    f!(close_listen),
+    NONE,
+    NONE,
+    f!(make_device_v9),
 ];
 
 // SAFETY: as above.
 #[unsafe(export_name = "ncclNetPlugin_v11")]
 static V11: Table<21> = table![
-    f!(init_v11), f!(devices), f!(properties_v11), f!(listen_v11), f!(connect_v11), f!(accept),
-    f!(register), f!(register_dma_buf), f!(deregister), f!(send_v10), f!(receive_v10), f!(flush),
-    f!(test), f!(close_send), f!(close_receive), f!(close_listen), NONE, NONE, f!(make_device_v9),
-    f!(finalize), NONE,
+    f!(init_v11),
+    f!(devices),
+    f!(properties_v11),
+    f!(listen_v11),
+    f!(connect_v11),
+    f!(accept),
+    f!(register),
+    f!(register_dma_buf),
+    f!(deregister),
+    f!(send_v10),
+    f!(receive_v10),
+    f!(flush),
+    f!(test),
+    f!(close_send),
+    f!(close_receive),
+    f!(close_listen),
+    NONE,
+    NONE,
+    f!(make_device_v9),
+    f!(finalize),
+    NONE,
 ];
 
 // SAFETY: as above.
 #[unsafe(export_name = "ncclNetPlugin_v12")]
 static V12: Table<21> = table![
-    f!(init_v11), f!(devices), f!(properties_v12), f!(listen_v11), f!(connect_v11), f!(accept),
-    f!(register), f!(register_dma_buf), f!(deregister), f!(send_v10), f!(receive_v10), f!(flush),
-    f!(test), f!(close_send), f!(close_receive), f!(close_listen), NONE, NONE, f!(make_device_v12),
-    f!(finalize), NONE,
+    f!(init_v11),
+    f!(devices),
+    f!(properties_v12),
+    f!(listen_v11),
+    f!(connect_v11),
+    f!(accept),
+    f!(register),
+    f!(register_dma_buf),
+    f!(deregister),
+    f!(send_v10),
+    f!(receive_v10),
+    f!(flush),
+    f!(test),
+    f!(close_send),
+    f!(close_receive),
+    f!(close_listen),
+    NONE,
+    NONE,
+    f!(make_device_v12),
+    f!(finalize),
+    NONE,
 ];

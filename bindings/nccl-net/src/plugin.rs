@@ -1,6 +1,9 @@
 //! What a process has one of: settings, devices, the port that senders dial, and the connections that are being made.
 
-#![expect(clippy::disallowed_types, reason = "locked when connections are made, not on the data path")]
+#![expect(
+    clippy::disallowed_types,
+    reason = "locked when connections are made, not on the data path"
+)]
 
 use std::collections::HashMap;
 use std::ffi::c_int;
@@ -69,7 +72,9 @@ impl Plugin {
         let device = usize::try_from(number).ok().and_then(|at| devices.get(at).copied());
         device.ok_or_else(|| {
             let last = devices.len().saturating_sub(1);
-            Error::invalid_argument(format!("dev: there is no device {number} (allowed: 0 to {last})"))
+            Error::invalid_argument(format!(
+                "dev: there is no device {number} (allowed: 0 to {last})"
+            ))
         })
     }
 
@@ -92,8 +97,11 @@ impl Plugin {
     /// One line for the log.
     pub(crate) fn describe(&self) -> String {
         let devices = lock(&self.devices);
-        let list: Vec<_> =
-            devices.iter().enumerate().map(|(at, device)| format!("[{at}] {}", device.describe())).collect();
+        let list: Vec<_> = devices
+            .iter()
+            .enumerate()
+            .map(|(at, device)| format!("[{at}] {}", device.describe()))
+            .collect();
         format!("dure {}: {}", env!("CARGO_PKG_VERSION"), list.join(", "))
     }
 

@@ -77,7 +77,9 @@ pub(crate) fn take<T: Object>(pointer: *mut c_void, argument: &str) -> Result<T>
 /// `InvalidArgument` when there is no place for it.
 pub(crate) fn write<T>(to: *mut T, value: T, argument: &str) -> Result<()> {
     if to.is_null() || !to.is_aligned() {
-        return Err(Error::invalid_argument(format!("{argument}: null (it is where a result goes)")));
+        return Err(Error::invalid_argument(format!(
+            "{argument}: null (it is where a result goes)"
+        )));
     }
     // SAFETY: C gives the address of a value of this type, or of room for one.
     unsafe { to.write(value) };

@@ -94,8 +94,10 @@ impl Receiver {
         let Some(request) = self.requests[at].as_mut() else { return };
         request.sizes.of[part] = record.len;
         if record.too_long {
-            let what =
-                format!("{} bytes were sent, more than the receive takes, on the {about}", record.len);
+            let what = format!(
+                "{} bytes were sent, more than the receive takes, on the {about}",
+                record.len
+            );
             request.failure.get_or_insert(Error::invalid_usage(what));
         }
     }

@@ -114,6 +114,7 @@ impl Both {
             if let Some(len) = self.sender.test(request).unwrap() {
                 return len;
             }
+            self.receiver.turn();
             self.world.step();
         }
     }
@@ -193,7 +194,10 @@ fn both_sides_hear_of_a_send_that_is_too_long() {
         both.world.step();
     };
     assert_eq!(error.kind, ErrorKind::InvalidUsage);
-    assert!(error.what.starts_with("9 bytes are sent (tag 1), and the receiver takes 8"), "{error}");
+    assert!(
+        error.what.starts_with("9 bytes are sent (tag 1), and the receiver takes 8"),
+        "{error}"
+    );
     let error = loop {
         match both.receiver.test(request) {
             Ok(done) => assert_eq!(done, None),

@@ -130,6 +130,7 @@ typedef struct {
   } while (0)
 
 static inline int net_properties(plugin_t *p, int device, properties_t *to) {
+  memset(to, 0, sizeof *to);
   switch (p->version) {
   case 8: READ_PROPERTIES(p, 8, device, to, 1, (size_t)1 << 30);
   case 9: READ_PROPERTIES(p, 9, device, to, props.vProps.ndevs, props.maxP2pBytes);

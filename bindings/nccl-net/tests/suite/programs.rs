@@ -59,7 +59,9 @@ fn settings_are_heeded() {
     ]) {
         assert!(said.starts_with(wanted), "{said}");
     }
-    for (said, wanted) in said[4..].iter().zip(["no sender has come", "the receiver does not answer"]) {
+    for (said, wanted) in
+        said[4..].iter().zip(["no sender has come", "the receiver does not answer"])
+    {
         assert!(said.contains(&format!("{wanted} after 200ms (DURE_TIMEOUT)")), "{said}");
     }
 }
