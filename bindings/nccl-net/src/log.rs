@@ -51,6 +51,9 @@ fn log(level: c_int, text: &str) {
     unsafe { logger(level, SUBSYSTEMS, c"NET/Dure".as_ptr(), 0, c"%s".as_ptr(), text.as_ptr()) };
 }
 
+/// What `dure-rdma` says of rails that fail: this plug-in says so itself, with both ends of the connection.
+const SAID: &str = "dure::net::rails=off";
+
 /// Has what Dure's transports log, as far as it passes a filter, go to NCCL's log too.
 ///
 /// # Errors
@@ -59,8 +62,9 @@ pub(crate) fn forward(filter: &str) -> Result<()> {
     let filter = EnvFilter::builder().parse(filter).map_err(|error| {
         Error::invalid_argument(format!("DURE_LOG=\"{filter}\"")).because(error)
     })?;
+    let said = SAID.parse().expect("a directive as filters have them");
     let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(filter.add_directive(said))
         .with_writer(Lines)
         .with_timer(Timeless)
         .with_ansi(false);

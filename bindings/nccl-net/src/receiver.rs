@@ -98,7 +98,7 @@ impl Receiver {
                 "{} bytes were sent, more than the receive takes, on the {about}",
                 record.len
             );
-            request.failure.get_or_insert(Error::invalid_usage(what));
+            request.failure.get_or_insert_with(|| Error::invalid_usage(what));
         }
     }
 

@@ -402,10 +402,11 @@ impl Rdma {
             why: std::mem::take(&mut pair.change.why),
             pause: under_way.began.elapsed(),
         };
+        // A target of its own: who reports the event itself need not log it twice.
         if route.is_degraded() {
-            tracing::warn!(target: "dure::net", peer = peer.0, "degraded: {route}");
+            tracing::warn!(target: "dure::net::rails", peer = peer.0, "degraded: {route}");
         } else {
-            tracing::info!(target: "dure::net", peer = peer.0, "restored: {route}");
+            tracing::info!(target: "dure::net::rails", peer = peer.0, "restored: {route}");
         }
         events.push(Event::Rerouted { peer, route });
     }
