@@ -1,7 +1,9 @@
-/* The interface of NCCL's network plug-ins, v8 to v12, as libnccl-net-dure.so has it: for programs that load the plug-in themselves, as its tests
- * do. NCCL has headers of its own: https://github.com/NVIDIA/nccl/tree/master/src/include/plugin/net, which also say what the functions do.
+/* The interface of NCCL's network plug-ins, v8 to v12, as libnccl-net-dure.so has it: for programs that load the plug-in
+ * themselves, as its tests do. NCCL has headers of its own, which also say what the functions do:
+ * https://github.com/NVIDIA/nccl/tree/master/src/include/plugin/net
  *
- * Functions return ncclResult_t of nccl.h: 0 is success. Where `void *` stands for a structure, this plug-in does not look at it. */
+ * Functions return ncclResult_t of nccl.h: 0 is success. Where `void *` stands for a structure, this plug-in does not look
+ * at it. */
 #ifndef DURE_NCCL_NET_H
 #define DURE_NCCL_NET_H
 

@@ -19,7 +19,7 @@ pub(crate) const LONGEST: usize = 1 << 30;
 const CONNECTIONS: c_int = 1 << 16;
 /// Mb/s of an interface that does not say, which are virtual ones.
 const UNKNOWN_SPEED: c_int = 10_000;
-/// Most RDMA devices of a connection: what an address of the transport holds.
+/// Most devices that are joined: so many rails an address of the RDMA transport holds.
 const RAILS: usize = 4;
 
 /// What leads out of a device.
@@ -101,7 +101,8 @@ impl Device {
         self.properties::<MEMBERS_V12>().into()
     }
 
-    /// One device made of several of RDMA: its connections use all of them, and go on over those that are left when one fails.
+    /// One device made of several. Connections over RDMA use all of them, and go on over those that are left when one fails; over
+    /// TCP they use the first address that answers.
     ///
     /// # Errors
     /// `InvalidUsage` when they cannot be one.
@@ -110,18 +111,20 @@ impl Device {
         let refuse = |what: &str| {
             Err(Error::invalid_usage(format!("{} as one device: {what}", names.join(" and "))))
         };
-        if members.is_empty() || members.len() > RAILS {
-            return refuse("it may have 1 to 4 members");
-        }
-        let mut rails = Vec::new();
+        let (mut rails, mut addresses) = (Vec::new(), Vec::new());
         for (_, member) in members {
+            if member.members.len() > 1 {
+                return refuse("a member that has members");
+            }
             match &member.way {
-                Way::Rdma(names) if names.len() == 1 => rails.extend(names.iter().cloned()),
-                Way::Rdma(_) => return refuse("a member that has members"),
-                Way::Tcp(_) => return refuse("interfaces of TCP cannot be joined"),
+                Way::Rdma(names) => rails.extend(names.iter().cloned()),
+                Way::Tcp(more) => addresses.extend(more),
             }
         }
-        let first = members[0].1;
+        let way = if addresses.is_empty() { Way::Rdma(rails) } else { Way::Tcp(addresses) };
+        let (Some((_, first)), true) = (members.first(), members.len() <= RAILS) else {
+            return refuse("it may have 1 to 4 members");
+        };
         Ok(Self {
             name: c_string(&names.join("+")),
             pci_path: first.pci_path.clone(),
@@ -129,7 +132,7 @@ impl Device {
             speed: members.iter().map(|(_, member)| member.speed).fold(0, c_int::saturating_add),
             port: first.port,
             takes_dma_buf: members.iter().all(|(_, member)| member.takes_dma_buf),
-            way: Way::Rdma(rails),
+            way,
             members: members.iter().map(|(number, _)| *number).collect(),
         })
     }
@@ -245,9 +248,22 @@ mod tests {
     }
 
     #[test]
+    fn joined_interfaces_have_the_addresses_of_all() {
+        let address = |last| IpAddr::from([10, 0, 0, last]);
+        let interface = |number: u8| {
+            let name = format!("eth{number}");
+            (number.into(), device(number.into(), &name, Way::Tcp(vec![address(number)])))
+        };
+        let joined = Device::join(&[interface(0), interface(1)]).unwrap();
+        assert_eq!(joined.way, Way::Tcp(vec![address(0), address(1)]));
+        assert_eq!(joined.name(), "eth0+eth1");
+    }
+
+    #[test]
     fn what_cannot_be_one_device_is_refused() {
-        let tcp = device(1, "eth0", Way::Tcp(vec![]));
-        for members in [&[][..], &[rail(0, "a"), (1, tcp)], &[rail(0, "a"); 5]] {
+        let joined = Device::join(&[rail(0, "a"), rail(1, "b")]).unwrap();
+        let joined = &*Box::leak(Box::new(joined));
+        for members in [&[][..], &[rail(0, "a"); 5], &[rail(0, "a"), (2, joined)]] {
             assert!(Device::join(members).is_err());
         }
     }

@@ -12,9 +12,9 @@
 //!        -> meeting    how it came up: over TCP, and from there to RDMA
 //! ```
 //!
-//! A receive is an *offer*, a message to the sender: where the bytes may go. A send takes the first offer of its tag, puts the bytes there,
-//! and then a *record* into the receiver's ring: how many there are. No thread is started: whoever asks for anything moves the
-//! connection on.
+//! A receive is an *offer*, a message to the sender: where the bytes may go. A send takes the first offer of its tag, puts the
+//! bytes there, and then a *record* into the receiver's ring: how many there are. No thread is started: whoever asks for
+//! anything moves the connection on.
 
 #![deny(unsafe_code)]
 

@@ -67,6 +67,7 @@ pub(crate) fn forward(filter: &str) -> Result<()> {
         .with_env_filter(filter.add_directive(said))
         .with_writer(Lines)
         .with_timer(Timeless)
+        .with_level(false)
         .with_ansi(false);
     // Fails when there is a subscriber already, which then gets our events.
     let _ = subscriber.try_init();

@@ -1,7 +1,7 @@
 //! The tables that NCCL looks up, and the functions in them. What differs between versions is here and in `abi`.
 //!
-//! How NCCL calls them: <https://github.com/NVIDIA/nccl/blob/master/src/transport/net.cc>, and the files of `src/plugin/net` beside
-//! it for older tables.
+//! How NCCL calls them: <https://github.com/NVIDIA/nccl/blob/master/src/transport/net.cc>, `src/graph/topo.cc` for what it
+//! joins, `src/plugin/net.cc` for when it begins, and `src/plugin/net` for older tables.
 
 #![expect(
     clippy::disallowed_types,
@@ -11,6 +11,7 @@
 use std::ffi::{c_int, c_void};
 use std::os::fd::{BorrowedFd, RawFd};
 use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dure::{Error, Result};
@@ -59,6 +60,9 @@ fn call(function: &str, body: impl FnOnce() -> Result<()>) -> c_int {
     }
 }
 
+/// Contexts that are not finalized.
+static CONTEXTS: AtomicUsize = AtomicUsize::new(0);
+
 fn init() -> Result<()> {
     let plugin = plugin()?;
     if plugin.count() == 0 {
@@ -68,15 +72,20 @@ fn init() -> Result<()> {
     Ok(())
 }
 
+/// Until v10, NCCL calls it once after it has loaded the plug-in.
 extern "C" fn init_v8(log: Option<Logger>) -> c_int {
     log::set(log);
-    call("init", init)
+    call("init", || {
+        plugin()?.begin_anew();
+        init()
+    })
 }
 
 extern "C" fn init_v10(log: Option<Logger>, _profiler: Any) -> c_int {
     init_v8(log)
 }
 
+/// From v11 on, once for each communicator.
 extern "C" fn init_v11(
     context: *mut Any,
     _comm: u64,
@@ -87,13 +96,21 @@ extern "C" fn init_v11(
     log::set(log);
     call("init", || {
         write(context, ptr::null_mut(), "ctx")?;
+        if CONTEXTS.load(Ordering::Acquire) == 0 {
+            plugin()?.begin_anew();
+        }
         init()?;
+        CONTEXTS.fetch_add(1, Ordering::AcqRel);
         write(context, give(Context), "ctx")
     })
 }
 
 extern "C" fn finalize(context: Any) -> c_int {
-    call("finalize", || take::<Context>(context, "ctx").map(drop))
+    call("finalize", || {
+        take::<Context>(context, "ctx")?;
+        CONTEXTS.fetch_sub(1, Ordering::AcqRel);
+        Ok(())
+    })
 }
 
 extern "C" fn devices(count: *mut c_int) -> c_int {

@@ -26,8 +26,10 @@ use crate::meeting::Meeting;
 pub(crate) struct Plugin {
     pub(crate) config: Config,
     port: Arc<Port>,
-    /// They stay as long as the process: NCCL keeps their names.
+    /// Those of the host, then joined ones. They stay as long as the process: NCCL keeps their names.
     devices: Mutex<Vec<&'static Device>>,
+    /// How many of them are the host's.
+    found: usize,
     /// Senders that are not connected, by the secrets of their handles: NCCL calls `connect` again and again.
     dialling: Mutex<HashMap<[u8; 32], Meeting>>,
 }
@@ -54,8 +56,15 @@ impl Plugin {
         let ports = config.port_range.map(|range| range.first..=range.last);
         let port = Port::bind(PortOptions { ports, ..PortOptions::default() })
             .map_err(|error| Error::system("no port to listen on").because(error))?;
-        let devices = found.into_iter().map(|device| &*Box::leak(Box::new(device))).collect();
-        Ok(Self { config, port, devices: Mutex::new(devices), dialling: Mutex::default() })
+        let devices: Vec<_> =
+            found.into_iter().map(|device| &*Box::leak(Box::new(device))).collect();
+        let found = devices.len();
+        Ok(Self { config, port, devices: Mutex::new(devices), found, dialling: Mutex::default() })
+    }
+
+    /// Joins nothing any more: NCCL begins anew, and expects the devices of the host. Connections keep what they have.
+    pub(crate) fn begin_anew(&self) {
+        lock(&self.devices).truncate(self.found);
     }
 
     /// How many devices there are.

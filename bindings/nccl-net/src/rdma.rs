@@ -1,7 +1,5 @@
 //! RDMA, where this build has it.
 
-use dure::Config;
-
 #[cfg(feature = "verbs")]
 pub(crate) use self::built::{devices, open, reaches};
 #[cfg(not(feature = "verbs"))]
@@ -9,7 +7,6 @@ pub(crate) use self::left_out::{devices, open, reaches};
 
 /// A device with ports that can be used.
 #[derive(Clone, Debug)]
-#[cfg_attr(not(feature = "verbs"), expect(dead_code, reason = "there are none"))]
 pub(crate) struct Found {
     pub(crate) name: String,
     /// Mb/s of all its ports.
@@ -20,12 +17,6 @@ pub(crate) struct Found {
     pub(crate) takes_dma_buf: bool,
 }
 
-/// Whether the settings let RDMA use a device.
-#[cfg(feature = "verbs")]
-fn allows(config: &Config, name: &str) -> bool {
-    config.hca.as_ref().is_none_or(|hca| hca.allows(name))
-}
-
 #[cfg(feature = "verbs")]
 mod built {
     use std::sync::Arc;
@@ -34,7 +25,7 @@ mod built {
     use dure_rdma::{GidIndex, Options};
     use dure_transport::{Peer, Transport};
 
-    use super::{Found, allows};
+    use super::Found;
     use crate::gpu::Gpus;
 
     pub(crate) use dure_rdma::reaches;
@@ -50,7 +41,7 @@ mod built {
             .flatten()
             .flatten()
             .filter_map(|entry| entry.file_name().into_string().ok())
-            .filter(|name| allows(config, name))
+            .filter(|name| config.hca.as_ref().is_none_or(|hca| hca.allows(name)))
             .collect();
         names.sort();
         let (mut found, mut why) = (Vec::new(), Vec::new());

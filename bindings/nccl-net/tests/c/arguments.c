@@ -94,6 +94,25 @@ static void memory_and_messages(plugin_t *p, void *to, void *from) {
   EXPECT_ERROR(INVALID_ARGUMENT, "sendComm: null", ALIKE(p, closeSend, NULL));
 }
 
+/* A joined device is one more; NCCL that begins anew finds those of the host. */
+static void joined_devices(plugin_t *p) {
+  ncclNetVDeviceProps_v12_t members = {1, {0}};
+  int before, count, device;
+  CHECK(ALIKE(p, devices, &before));
+  CHECK(TABLE(p, 12)->makeVDevice(&device, &members));
+  CHECK(ALIKE(p, devices, &count));
+  EXPECT(device == before && count == before + 1);
+  plugin_t second = plugin_open(12);
+  CHECK(net_init(&second));
+  CHECK(ALIKE(p, devices, &count));
+  EXPECT(count == before + 1);
+  CHECK(net_finalize(&second));
+  CHECK(net_finalize(p));
+  CHECK(net_init(p));
+  CHECK(ALIKE(p, devices, &count));
+  EXPECT(count == before);
+}
+
 int main(void) {
   for (int version = 8; version <= 12; version++) {
     void *to, *from;
@@ -104,6 +123,7 @@ int main(void) {
     memory_and_messages(&plugin, to, from);
     CHECK(ALIKE(&plugin, closeSend, to));
     CHECK(ALIKE(&plugin, closeRecv, from));
+    if (version == 12) joined_devices(&plugin);
     CHECK(net_finalize(&plugin));
   }
   puts("all right");
