@@ -68,7 +68,7 @@ impl Object for Held {
 }
 
 impl Object for Request {
-    const MARK: u64 = u64::from_le_bytes(*b"dureases");
+    const MARK: u64 = u64::from_le_bytes(*b"durerequ");
     const NAME: &'static str = "a request of a connection that is open";
 }
 

@@ -78,6 +78,7 @@ pub(crate) struct Met {
     pub(crate) gpus: Option<Arc<Gpus>>,
 }
 
+/// An error of this side, about what the transport was asked for.
 fn because(what: &str) -> impl FnOnce(dure_transport::Error) -> Error + use<'_> {
     move |error| Error::system(what.to_owned()).because(error)
 }
