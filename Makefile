@@ -37,15 +37,16 @@ test: ## run the tests
 	    exit $$status; \
 	} 2>&1 | .ci/totals
 
-build: ## build libdure.so, libnccl.so.2, the plug-in for NCCL and the program `dure`
+build: ## build libdure.so, libnccl.so.2, the plug-ins for NCCL and oneCCL and the program `dure`
 	@.ci/setup $(tools)
-	@$(CARGO) build --locked --release -p dure-capi -p dure-nccl -p dure-nccl-net -p dure-perf
-	@ls "$(TARGET)/release/libdure.so" "$(TARGET)/release/libnccl.so" "$(TARGET)/release/libnccl_net_dure.so" "$(TARGET)/release/dure"
+	@$(CARGO) build --locked --release -p dure-capi -p dure-nccl -p dure-nccl-net -p dure-oneccl -p dure-perf
+	@ls "$(TARGET)/release/"{libdure.so,libnccl.so,libnccl_net_dure.so,libdure_oneccl.so,dure}
 
 install: build ## install them, with headers, pkg-config and CMake files, under PREFIX
 	@DESTDIR="$(DESTDIR)" bindings/capi/install.sh "$(PREFIX)" "$(TARGET)/release"
 	@DESTDIR="$(DESTDIR)" bindings/nccl/install.sh "$(PREFIX)" "$(TARGET)/release"
 	@DESTDIR="$(DESTDIR)" bindings/nccl-net/install.sh "$(PREFIX)" "$(TARGET)/release"
+	@DESTDIR="$(DESTDIR)" bindings/oneccl/install.sh "$(PREFIX)" "$(TARGET)/release"
 	@install -D -m 755 "$(TARGET)/release/dure" "$(DESTDIR)$(PREFIX)/bin/dure"
 	@echo "installed under $(DESTDIR)$(PREFIX)"
 

@@ -25,6 +25,8 @@ pub struct Comm {
     pub(crate) settings: Settings,
     /// How the names of the functions begin that messages mention.
     prefix: &'static str,
+    /// As [`Interface::AFTER_AN_ABORT`].
+    after_an_abort: &'static [&'static str],
     /// Empty while the ranks have not met yet.
     connection: OnceLock<Result<Arc<Communicator>>>,
     /// Made in a group that has not ended: nobody may wait for it.
@@ -84,6 +86,7 @@ impl Comm {
         Arc::new(Self {
             settings,
             prefix: I::PREFIX,
+            after_an_abort: I::AFTER_AN_ABORT,
             connection: OnceLock::new(),
             deferred: AtomicBool::new(false),
             aborted: AtomicBool::new(false),
@@ -164,9 +167,9 @@ impl Comm {
         self.communicator()?;
         let prefix = self.prefix;
         Err(Error::invalid_usage(if self.is_revoked() {
-            format!(
-                "comm was aborted or revoked: only {prefix}CommShrink and {prefix}CommDestroy may follow"
-            )
+            let names: Vec<_> =
+                self.after_an_abort.iter().map(|name| format!("{prefix}{name}")).collect();
+            format!("comm was aborted or revoked: only {} may follow", names.join(" and "))
         } else {
             format!("comm was finalized: only {prefix}CommDestroy may follow")
         }))

@@ -12,7 +12,7 @@ use crate::Interface;
 ///
 /// # Errors
 /// As [`Interface::environment`].
-pub(crate) fn config<I: Interface>() -> Result<Config> {
+pub fn config<I: Interface>() -> Result<Config> {
     // A library has one interface, and so one of these.
     static READ: OnceLock<Result<Config>> = OnceLock::new();
     READ.get_or_init(I::environment).clone()

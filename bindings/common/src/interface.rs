@@ -16,6 +16,8 @@ pub trait Interface: 'static {
     const DEGRADED: c_int;
     /// Flags of windows that it has, by name.
     const WINDOW_FLAGS: &'static [(&'static str, c_int)];
+    /// Functions that may be called on a communicator that was aborted, or revoked, and has its handle still.
+    const AFTER_AN_ABORT: &'static [&'static str] = &["CommShrink", "CommDestroy"];
     /// The fields of its structure of settings that NCCL 2.28 has not.
     type Further: Further;
 

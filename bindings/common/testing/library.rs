@@ -1,6 +1,7 @@
 //! A library as C programs find it, and C programs that use it. For the tests of each interface, as a module of theirs:
 //! `crate::PACKAGE` builds `crate::LIBRARY`, which is `crate::SONAME` to programs that were linked to `crate::LINKED`.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -42,7 +43,7 @@ pub(crate) fn folder(test: &str) -> PathBuf {
         fs::remove_dir_all(&folder).unwrap();
     }
     fs::create_dir_all(&folder).unwrap();
-    for name in [LIBRARY, SONAME] {
+    for name in BTreeSet::from([LIBRARY, SONAME]) {
         symlink(library(), folder.join(name)).unwrap();
     }
     folder
@@ -80,7 +81,9 @@ pub(crate) fn output(program: &Path, arguments: &[&str], environment: &[(&str, &
     let mut command = Command::new("timeout");
     command.arg(PATIENCE).arg(program).args(arguments);
     let ours = |name: &str| {
-        ["DURE_", "NCCL_", "OMPI_", "PMI", "SLURM_"].iter().any(|prefix| name.starts_with(prefix))
+        ["CCL_", "DURE_", "NCCL_", "OMPI_", "PMI", "SLURM_"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
     };
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(|name| ours(name) || name == "RANK" || name == "WORLD_SIZE") {

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
+#[path = "../../../common/testing/dynamic.rs"]
+mod dynamic;
 mod install;
 #[path = "../../../common/testing/library.rs"]
 mod library;

@@ -345,7 +345,9 @@ pub fn comm_finalize(comm: CommPtr) -> c_int {
         || comm.get(),
         |comm| {
             if comm.is_revoked() {
-                return Err(Error::invalid_argument("comm was revoked: it cannot be finalized"));
+                return Err(Error::invalid_argument(
+                    "comm was aborted or revoked: it cannot be finalized",
+                ));
             }
             comm.leave()
         },
@@ -390,7 +392,7 @@ pub fn comm_revoke(comm: CommPtr, revoke_flags: c_int) -> c_int {
                 return Err(Error::invalid_argument(text));
             }
             if comm.is_revoked() {
-                return Err(Error::invalid_argument("comm was revoked before"));
+                return Err(Error::invalid_argument("comm was aborted or revoked before"));
             }
             comm.communicator()?;
             comm.abort();

@@ -57,23 +57,23 @@ pub unsafe trait Run: Copy {
 /// Defines a [`Run`]: `name: type, since version;` for each field.
 #[macro_export]
 macro_rules! fields {
-    ($(#[$doc:meta])* $visibility:vis $name:ident: $($field:ident: $type:ty, since $since:expr;)+) => {
+    ($(#[$doc:meta])* $visibility:vis $name:ident: $($field:ident: $type:ty, since $since:expr;)*) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug)]
         #[repr(C)]
         $visibility struct $name {
-            $( $visibility $field: $type, )+
+            $( $visibility $field: $type, )*
         }
 
         // SAFETY: the fields are integers and raw pointers, as whatever has `Open`, and each one is listed.
         unsafe impl $crate::ffi::config::Run for $name {
-            const OPEN: Self = Self { $( $field: $crate::ffi::config::Open::UNSET, )+ };
+            const OPEN: Self = Self { $( $field: $crate::ffi::config::Open::UNSET, )* };
             const FIELDS: &'static [$crate::ffi::config::Field] = &[$( $crate::ffi::config::Field {
                 name: stringify!($field),
                 offset: ::std::mem::offset_of!(Self, $field),
                 end: ::std::mem::offset_of!(Self, $field) + size_of::<$type>(),
                 since: $since,
-            }, )+];
+            }, )*];
         }
     };
 }
@@ -145,7 +145,7 @@ impl<I: Interface> Copy for ConfigPtr<I> {}
 
 impl<I: Interface> ConfigPtr<I> {
     /// No settings.
-    pub(super) const NONE: Self = Self { address: std::ptr::null(), interface: PhantomData };
+    pub const NONE: Self = Self { address: std::ptr::null(), interface: PhantomData };
 
     /// Whether there are none.
     pub(super) fn is_null(self) -> bool {

@@ -18,9 +18,12 @@ pub fn get_version<I: Interface>(version: Out<c_int>) -> c_int {
 
 /// The answer of functions that have a name, and nothing behind it.
 pub fn unsupported<I: Interface>(name: &str, why: &str) -> c_int {
-    boundary(|| {
-        Err::<(), _>(Error::unsupported(format!("{} is not supported: {why}", I::function(name))))
-    })
+    fail(Error::unsupported(format!("{} is not supported: {why}", I::function(name))))
+}
+
+/// The answer of a call that an interface refuses by itself.
+pub fn fail(error: Error) -> c_int {
+    boundary(|| Err::<(), _>(error))
 }
 
 pub fn get_error_string(result: c_int) -> *const c_char {

@@ -25,6 +25,15 @@ pub struct Out<T>(*mut T);
 pub struct Place<T>(NonNull<T>);
 
 impl<T: Copy> Out<T> {
+    /// A place inside of something that C passed, for interfaces whose handles are structures of their own.
+    ///
+    /// # Safety
+    /// It is null, or may be written until the call (for the handles of a group: the group) ends, and nobody else uses it
+    /// meanwhile.
+    pub const unsafe fn from_address(address: *mut T) -> Self {
+        Self(address)
+    }
+
     /// The place.
     ///
     /// # Errors
@@ -65,6 +74,9 @@ impl<T: Copy> Place<T> {
 pub struct Array<T>(*const T);
 
 impl<T: Copy> Array<T> {
+    /// No array.
+    pub const NONE: Self = Self(std::ptr::null());
+
     /// Whether the caller gave none.
     pub(super) fn is_null(self) -> bool {
         self.0.is_null()
@@ -130,7 +142,8 @@ impl<T> Copy for HandlePtr<T> {}
 
 #[allow(private_bounds, reason = "interfaces name handles and do not look into them")]
 impl<T: Kind> HandlePtr<T> {
-    pub(super) const NULL: Self = Self { address: std::ptr::null(), kind: PhantomData };
+    /// No handle at all.
+    pub const NULL: Self = Self { address: std::ptr::null(), kind: PhantomData };
 
     /// A new handle of an object.
     pub(super) fn new(object: Arc<T>) -> Self {

@@ -1,7 +1,7 @@
 //! The C programs of `tests/c` and `examples`, compiled and run.
 
+use crate::dynamic::exported;
 use crate::library::{C11, compile, folder, output, package, run};
-use crate::surface::exported;
 
 fn test(name: &str, sizes: &[&str]) {
     let folder = folder(name);

@@ -1,6 +1,6 @@
 //! What PyTorch asks of the library that it is linked to.
 
-use crate::surface::exported;
+use crate::dynamic::exported;
 
 /// Functions that `libtorch_cuda.so` of PyTorch 2.15.0 leaves undefined, without the prefix.
 const UNDEFINED: &str = "AllGather AllReduce AlltoAll Bcast Broadcast CommAbort CommCount CommDeregister CommDestroy \

@@ -1,0 +1,4 @@
+#include <oneapi/ccl.h>
+
+#define API(name) oneccl##name
+#include "../../../common/testing/ranks.h"
