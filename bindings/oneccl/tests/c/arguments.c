@@ -61,7 +61,7 @@ static void collectives(void) {
   EXPECT_ERROR(onecclInvalidArgument, "root 1", onecclScatter(in, out, 4, type, 1, comm, NULL));
   EXPECT_ERROR(onecclInvalidArgument, "sendbuff is NULL", onecclAllToAllV(NULL, &four, out, &four, type, comm, NULL));
   EXPECT_ERROR(onecclInvalidArgument, "recvbuff is NULL", onecclAllToAllV(in, &four, NULL, &four, type, comm, NULL));
-  EXPECT_ERROR(onecclInvalidArgument, "sendcounts[0] ", onecclAllToAllV(in, &huge, out, &four, type, comm, NULL));
+  EXPECT_ERROR(onecclInvalidArgument, "sendcounts 9223372036854775807", onecclAllToAllV(in, &huge, out, &four, type, comm, NULL));
   EXPECT_ERROR(onecclInvalidArgument, "sendbuff is NULL", onecclSend(NULL, 4, type, 0, comm, NULL));
   EXPECT_ERROR(onecclInvalidArgument, "peer 1", onecclSend(in, 4, type, 1, comm, NULL));
   EXPECT_ERROR(onecclInvalidArgument, "recvbuff is NULL", onecclRecv(NULL, 4, type, 0, comm, NULL));

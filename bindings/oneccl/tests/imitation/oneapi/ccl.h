@@ -6,6 +6,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef struct onecclComm *onecclComm_t;
 typedef void *onecclWindow_t;
 
@@ -116,5 +120,9 @@ onecclResult_t onecclScatter(const void *send, void *recv, size_t count, onecclD
                              void *stream);
 onecclResult_t onecclSend(const void *send, size_t count, onecclDataType_t type, int peer, onecclComm_t comm, void *stream);
 onecclResult_t onecclRecv(void *recv, size_t count, onecclDataType_t type, int peer, onecclComm_t comm, void *stream);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif
