@@ -120,10 +120,12 @@ onecclResult_t onecclCommInitRankConfig(onecclComm_t *comm, size_t nranks, onecc
   made->id = id;
   made->config = *config;
   onecclResult_t result = init(&made, nranks, id, rank, config);
-  if (result != onecclSuccess)
-    free(made);
-  else
+  if (result == onecclSuccess) {
     *comm = made;
+  } else {
+    onecclDebugLog(3, __func__, 0, "the plug-in has made no communicator");
+    free(made);
+  }
   return result;
 }
 

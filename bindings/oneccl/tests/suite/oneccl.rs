@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::library::{C11, compile, expect_success, folder, library, output, package, run};
+use crate::library::{compile, expect_success, folder, package, run};
 
 /// A folder for a test, and in it programs that are compiled for a oneCCL.
 pub(crate) struct Bench {

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::library::{C11, library, output, package, run};
+use crate::library::{C11, library, output, package};
 use crate::oneccl::{Bench, shared};
 
 fn test(name: &str, sizes: &[&str]) {
