@@ -74,6 +74,24 @@ fn the_readme_begins_with_the_first_example() {
     }
 }
 
+#[test]
+fn the_readme_has_a_row_for_every_function() {
+    let read = |path: &str| fs::read_to_string(package().join(path)).unwrap();
+    let readme = read("README.md");
+    let mut rows = 0;
+    for header in ["tests/imitation/oneapi/ccl.h", "include/dure_oneccl.h"] {
+        for before in read(header).split('(') {
+            let name = before.rsplit(|c: char| !c.is_ascii_alphanumeric()).next().unwrap();
+            let ours = name.starts_with("dureOneccl") && name != "dureOnecclFind";
+            if ours || (name.starts_with("oneccl") && header.starts_with("tests")) {
+                assert!(readme.contains(&format!("| `{name}` |")), "{name}");
+                rows += 1;
+            }
+        }
+    }
+    assert!(rows > 30, "{rows}");
+}
+
 /// The offsets that the library writes functions to are asked of oneCCL itself, with a plug-in that finds them out.
 #[test]
 fn functions_are_where_layouts_has_them() {
