@@ -107,6 +107,12 @@ impl Builder {
         self
     }
 
+    /// The settings so far.
+    #[cfg(feature = "mpi")]
+    pub(crate) fn settings(&self) -> &Config {
+        &self.config
+    }
+
     /// With these settings instead of the defaults.
     #[must_use]
     pub fn config(mut self, config: Config) -> Self {

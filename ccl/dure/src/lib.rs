@@ -60,6 +60,8 @@ mod health;
 mod known;
 mod launch;
 mod messages;
+#[cfg(feature = "mpi")]
+mod mpi;
 mod net;
 mod operation;
 mod pace;

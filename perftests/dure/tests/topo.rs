@@ -67,7 +67,7 @@ fn a_host_as_text() {
 fn what_rbln_stat_printed_is_read_beside_the_files() {
     let host = sample::unpack("npu-host");
     let json = r#"{"devices": [{"group_id": "2", "pci": {"bus_id": "0000:18:00.0"}}]}"#;
-    std::fs::write(host.path().join("rbln-stat.json"), json).unwrap();
+    fs::write(host.path().join("rbln-stat.json"), json).unwrap();
     assert!(show(host.path(), "text").contains("rbln0, 144 GiB, group 2  <-"));
 }
 

@@ -10,15 +10,12 @@ use dure::{Config, Launch, Request, UniqueId};
 use mpi::Threading;
 use mpi::environment::{self, Universe};
 use mpi::topology::SimpleCommunicator;
-use mpi::traits::{Communicator, CommunicatorCollectives, Root};
+use mpi::traits::{Communicator, CommunicatorCollectives};
 
 pub(crate) use self::calls::Calls;
 use super::buffer::Arena;
 use super::collective::{Case, Geometry};
 use crate::output::Failure;
-
-/// Hexadecimal digits of a unique id.
-const ID_DIGITS: usize = 256;
 
 /// This process as a rank of MPI's.
 pub(crate) struct Mpi {
@@ -72,14 +69,9 @@ impl Mpi {
     /// An id made by rank 0, the same on all ranks. Collective.
     ///
     /// # Errors
-    /// Those of [`UniqueId::new`], on rank 0.
+    /// As [`UniqueId::over_mpi`].
     pub(crate) fn unique_id(&self, config: &Config) -> Result<UniqueId, Failure> {
-        let mut digits = [0; ID_DIGITS];
-        if self.rank() == 0 {
-            digits.copy_from_slice(UniqueId::new(config)?.to_string().as_bytes());
-        }
-        self.world.process_at_rank(0).broadcast_into(&mut digits);
-        Ok(String::from_utf8_lossy(&digits).parse()?)
+        Ok(UniqueId::over_mpi(&self.world, config)?)
     }
 
     fn other_launcher(&self, ranks: u32, who: &str) -> Failure {
