@@ -427,6 +427,13 @@ dureResult_t dureGroupSimulateEnd(dureSimInfo_t *simInfo);
 /* [Dure] Makes a stream without calls. */
 dureResult_t dureStreamCreate(dureStream_t *stream);
 
+/* [Dure] Makes a stream whose calls keep the order of one of a device's maker, such as a cudaStream_t: each begins when all is done
+ * that was given to that before the call, and what is given to it later begins when the call is done. `native` is that stream, and
+ * is not ended before this one and its calls; NULL is the maker's default stream. `device` is which of the devices that DURE_DEVICE
+ * names it is of, counted from 0. dureStreamSynchronize and dureStreamQuery are about the calls, not about what else it holds.
+ * Errors: dureInvalidArgument names device; dureUnhandledDeviceError when it has no streams that can be joined. */
+dureResult_t dureStreamJoin(void *native, int device, dureStream_t *stream);
+
 /* [Dure] Destroys a stream and returns at once: calls that it holds go on to their end. */
 dureResult_t dureStreamDestroy(dureStream_t stream);
 

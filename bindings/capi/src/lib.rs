@@ -30,6 +30,7 @@ impl Interface for Dure {
         + parsed(env!("CARGO_PKG_VERSION_PATCH"));
     const DEGRADED: c_int = code::DEGRADED;
     const WINDOW_FLAGS: &'static [(&'static str, c_int)] = &[("WIN_COLL_SYMMETRIC", 1)];
+    const JOINS_STREAMS: bool = false;
     type Further = OwnFields;
 
     fn environment() -> Result<Config> {

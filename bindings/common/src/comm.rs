@@ -6,16 +6,18 @@
 )]
 
 use std::collections::{HashMap, VecDeque};
-use std::ffi::CString;
+use std::ffi::{CString, c_void};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use dure::{Communicator, Error, Health, Registration, Result};
+use dure::{Communicator, Error, Health, Registration, Result, Stream};
 
 use crate::Interface;
 use crate::boundary::c_text;
 use crate::config::Settings;
 use crate::family::{self, Family};
+use crate::ffi::pointer::StreamPtr;
+use crate::ffi::stream;
 use crate::handle::{Graveyard, Kind};
 use crate::operation::Operations;
 
@@ -41,8 +43,15 @@ pub struct Comm {
     children: AtomicU32,
     operations: Mutex<Operations>,
     registrations: Mutex<HashMap<usize, Kept>>,
+    /// Joins a stream of a device's maker; `None` where the interface has programs do that.
+    join: Option<Join>,
+    /// Such streams that calls have named, by address.
+    joined: Mutex<HashMap<usize, Arc<Stream>>>,
     last_error: Mutex<CString>,
 }
+
+/// Makes a stream that keeps the order of one of a device's maker.
+type Join = fn(*mut c_void) -> Result<Stream>;
 
 /// A registration that is kept.
 #[derive(Debug)]
@@ -96,6 +105,8 @@ impl Comm {
             children: AtomicU32::new(0),
             operations: Mutex::default(),
             registrations: Mutex::default(),
+            join: I::JOINS_STREAMS.then_some(stream::join_named::<I>),
+            joined: Mutex::default(),
             last_error: Mutex::default(),
         })
     }
@@ -275,6 +286,21 @@ impl Comm {
     /// The text of the last error on it, by whatever thread.
     pub(crate) fn last_error(&self) -> CString {
         lock(&self.last_error).clone()
+    }
+
+    /// The stream of an argument that is not null.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when it is none, or was destroyed; `Device` when a stream of a device's maker cannot be joined.
+    pub(crate) fn stream(&self, stream: StreamPtr) -> Result<Arc<Stream>> {
+        let Some(join) = self.join.filter(|_| !stream.may_follow()) else { return stream.get() };
+        let mut joined = lock(&self.joined);
+        if let Some(known) = joined.get(&stream.address()) {
+            return Ok(Arc::clone(known));
+        }
+        let made = Arc::new(join(stream.native())?);
+        joined.insert(stream.address(), Arc::clone(&made));
+        Ok(made)
     }
 
     /// Its table of reductions.

@@ -18,6 +18,8 @@ pub trait Interface: 'static {
     const WINDOW_FLAGS: &'static [(&'static str, c_int)];
     /// Functions that may be called on a communicator that was aborted, or revoked, and has its handle still.
     const AFTER_AN_ABORT: &'static [&'static str] = &["CommShrink", "CommDestroy"];
+    /// Whether its programs give streams of a device's maker to calls, as those of NCCL give CUDA's.
+    const JOINS_STREAMS: bool;
     /// The fields of its structure of settings that NCCL 2.28 has not.
     type Further: Further;
 

@@ -34,6 +34,7 @@ impl Interface for Nccl {
     const DEGRADED: c_int = code::SUCCESS;
     const WINDOW_FLAGS: &'static [(&'static str, c_int)] =
         &[("WIN_COLL_SYMMETRIC", 1), ("WIN_STRICT_ORDERING", 2)];
+    const JOINS_STREAMS: bool = true;
     type Further = OwnFields;
 
     fn environment() -> Result<Config> {

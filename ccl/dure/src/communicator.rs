@@ -363,7 +363,7 @@ impl Communicator {
     /// # Errors
     /// The first fatal error.
     pub fn synchronize(&self) -> Result<()> {
-        let last = self.inner.enqueue(Vec::new(), None)?;
+        let last = self.inner.enqueue(Vec::new(), Operation::new(None))?;
         self.inner.wait(&last)
     }
 
@@ -418,7 +418,7 @@ impl Communicator {
         requests: Vec<Request>,
         after: Option<Arc<Operation>>,
     ) -> Result<Arc<Operation>> {
-        self.inner.enqueue(requests, after)
+        self.inner.enqueue(requests, Operation::new(after))
     }
 
     /// Makes a request and waits until it is done.
@@ -509,13 +509,12 @@ impl Inner {
     pub(crate) fn enqueue(
         &self,
         requests: Vec<Request>,
-        after: Option<Arc<Operation>>,
+        operation: Arc<Operation>,
     ) -> Result<Arc<Operation>> {
         self.fault().check()?;
         for request in &requests {
             request.check(self.size, Rank(self.rank))?;
         }
-        let operation = Operation::new(after);
         self.submitted.push(Batch { requests, operation: Arc::clone(&operation) });
         Ok(operation)
     }

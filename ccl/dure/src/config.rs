@@ -102,7 +102,7 @@ settings! {
     "DURE_POOL_PATIENCE" pool_patience: Duration, Span = Duration::from_secs(5), "5s";
     /// Plug-ins for devices, and folders of plug-ins.
     "DURE_DEVICE_PLUGINS" device_plugins: Vec<PathBuf>, Paths = Vec::new(), "those in /usr/lib/dure/devices";
-    /// Devices of plug-ins whose memory calls of this process may use.
+    /// Devices whose memory calls of this process may use: NVIDIA's GPUs, as cuda:0, and those of plug-ins.
     "DURE_DEVICE" device: Vec<String>, Devices = Vec::new(), "none: host memory only";
     /// RDMA devices that may be used.
     "DURE_HCA" hca: Option<Interfaces>, Maybe<Interfaces> = None, "all with an active port, four ports at most";

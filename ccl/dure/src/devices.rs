@@ -15,6 +15,9 @@ use crate::error::{Error, Result};
 /// Where plug-ins are when the settings name none.
 pub const FOLDER: &str = "/usr/lib/dure/devices";
 
+/// The plug-in that is built in, as devices of it are named: NVIDIA's GPUs.
+pub const CUDA: &str = "cuda";
+
 /// The first number of a plug-in's device; below are those that a program makes itself.
 const FIRST: u16 = 256;
 
@@ -93,8 +96,22 @@ pub fn open(config: &Config) -> Result<Vec<Arc<PluginDevice>>> {
     if config.device.is_empty() {
         return Ok(Vec::new());
     }
-    let plugins = plugins(config)?;
+    let mut plugins = plugins(config)?;
+    plugins.push(cuda()?);
     config.device.iter().map(|name| open_one(&plugins, name)).collect()
+}
+
+/// The plug-in that is built in. NVIDIA's driver is opened when it is asked about a device.
+///
+/// # Errors
+/// `Device`, as [`plugins`].
+pub fn cuda() -> Result<Arc<Plugin>> {
+    dure_cuda::plugin().map_err(refused)
+}
+
+/// Why there are no devices of the plug-in that is built in, in a sentence; `None` when there are some. It opens NVIDIA's driver.
+pub fn why_no_cuda() -> Option<String> {
+    dure_cuda::why_idle()
 }
 
 fn open_one(plugins: &[Arc<Plugin>], name: &str) -> Result<Arc<PluginDevice>> {
@@ -104,11 +121,7 @@ fn open_one(plugins: &[Arc<Plugin>], name: &str) -> Result<Arc<PluginDevice>> {
         let known: Vec<_> = plugins.iter().map(|plugin| format!("{}:N", plugin.vendor())).collect();
         let text = format!(
             "DURE_DEVICE={name} is no device (allowed: {}; plug-ins are named by DURE_DEVICE_PLUGINS)",
-            if known.is_empty() {
-                "none, as no plug-in is loaded".to_owned()
-            } else {
-                known.join(", ")
-            }
+            known.join(", ")
         );
         return Err(Error::invalid_argument(text));
     };
@@ -122,9 +135,10 @@ fn open_one(plugins: &[Arc<Plugin>], name: &str) -> Result<Arc<PluginDevice>> {
     let number = u16::try_from(at).ok().and_then(|at| FIRST.checked_add(at));
     let number = number
         .ok_or_else(|| Error::invalid_usage("this process has used all numbers of devices"))?;
+    let failed = |refusal| Error::device(format!("{name} cannot be opened")).because(refusal);
     let opened = plugin
-        .open(index, (format!("{vendor}:{index}"), number), &peers(plugin, index).map_err(refused)?)
-        .map_err(refused)?;
+        .open(index, (format!("{vendor}:{index}"), number), &peers(plugin, index).map_err(failed)?)
+        .map_err(failed)?;
     let known = Known { plugin: plugin.path().to_owned(), index, device: Arc::downgrade(&opened) };
     if at < open.devices.len() {
         open.devices[at] = known;

@@ -109,7 +109,7 @@ fn sleep(shared: &Shared, members: &[Arc<Inner>]) {
             None => return,
         }
     }
-    let at_most = if members.is_empty() { wait::FOREVER } else { wait::NAP };
+    let at_most = members.iter().map(|inner| inner.nap()).min().unwrap_or(wait::FOREVER);
     wait::sleep(bells.into_iter(), at_most);
     // Nothing to read is as good as something.
     let _ = shared.bell.read();

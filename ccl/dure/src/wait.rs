@@ -8,7 +8,8 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::time::TimeSpec;
 
 use crate::call::Request;
 use crate::communicator::Inner;
@@ -19,7 +20,9 @@ use crate::pace::Pace;
 use crate::turnstile::Inside;
 
 /// Longest sleep. Everything that matters rings a bell; this bounds the harm if a bell were missed.
-pub(crate) const NAP: Duration = Duration::from_millis(20);
+const NAP: Duration = Duration::from_millis(20);
+/// Longest sleep of a rank with devices, which ring no bell.
+const NAP_BESIDE_DEVICES: Duration = Duration::from_micros(100);
 /// Until something rings.
 pub(crate) const FOREVER: Duration = Duration::from_secs(3600);
 
@@ -42,7 +45,7 @@ impl Inner {
                 Err(error) => self.go_on(engine, Some(error), Pace::new(&self.patience)),
             };
         }
-        let operation = self.enqueue(vec![request.clone()], None)?;
+        let operation = self.enqueue(vec![request.clone()], Operation::new(None))?;
         self.wait(&operation)
     }
 
@@ -111,7 +114,7 @@ impl Inner {
                     self.attend_to_stall();
                     operation.register_waiter();
                     if operation.result().is_none() {
-                        self.park(NAP);
+                        self.park(self.nap());
                     }
                 }
             }
@@ -161,6 +164,11 @@ impl Inner {
         }
     }
 
+    /// How long to sleep at most.
+    pub(crate) fn nap(&self) -> Duration {
+        if self.devices.is_empty() { NAP } else { NAP_BESIDE_DEVICES }
+    }
+
     /// Sleeps until something may have happened, at most `at_most`.
     fn park(&self, at_most: Duration) {
         if self.try_engine().is_none() {
@@ -188,7 +196,6 @@ impl Inner {
 /// Sleeps until one of the descriptors is readable.
 pub(crate) fn sleep<'a>(bells: impl Iterator<Item = BorrowedFd<'a>>, at_most: Duration) {
     let mut fds: Vec<PollFd<'_>> = bells.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
-    let timeout = PollTimeout::try_from(at_most).unwrap_or(PollTimeout::MAX);
     // An interrupted or failed sleep is a short one: the caller looks for itself.
-    let _ = poll(&mut fds, timeout);
+    let _ = ppoll(&mut fds, Some(TimeSpec::from_duration(at_most)), None);
 }

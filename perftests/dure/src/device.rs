@@ -22,7 +22,7 @@ pub(crate) struct Args {
 
 #[derive(Clone, Debug, Subcommand)]
 enum Command {
-    /// List the devices of the plug-ins that DURE_DEVICE_PLUGINS names, or of those that are installed.
+    /// List the devices of the plug-ins that DURE_DEVICE_PLUGINS names, or of those that are installed; and NVIDIA's GPUs.
     List(List),
     /// Check every property of dure_device.h that can be seen from outside; status 1 when one does not hold.
     Check(Check),
@@ -37,7 +37,7 @@ struct List {
 
 #[derive(Clone, Debug, clap::Args)]
 struct Check {
-    /// The plug-in.
+    /// The file of the plug-in; or cuda, which is built in.
     #[arg(value_name = "PLUGIN")]
     plugin: PathBuf,
     /// Which of its devices.
@@ -194,6 +194,10 @@ fn list(args: &List) -> Result<Verdict, Failure> {
     for plugin in dure::devices::plugins(&config)? {
         all.extend(rows(&plugin).map_err(|refusal| refused(&refusal))?);
     }
+    let idle = dure::devices::why_no_cuda();
+    if idle.is_none() {
+        all.extend(rows(&dure::devices::cuda()?).map_err(|refusal| refused(&refusal))?);
+    }
     if let Some(to) = &args.json {
         output::write_json(to, &all)?;
     }
@@ -218,13 +222,15 @@ fn list(args: &List) -> Result<Verdict, Failure> {
         for line in link_lines(&all) {
             writeln!(out, "{line}")?;
         }
+        if let Some(why) = idle {
+            writeln!(out, "{}: none: {why}", dure::devices::CUDA)?;
+        }
     }
     Ok(Verdict::Holds)
 }
 
 fn check(args: &Check) -> Result<Verdict, Failure> {
-    let path = whole(&args.plugin);
-    let plugin: Arc<Plugin> = Plugin::load(&path).map_err(|refusal| refused(&refusal))?;
+    let plugin = plugin(&args.plugin)?;
     let silent = output::claims_output(args.json.as_ref());
     let mut verdicts = Vec::new();
     let ran = conformance::run(&plugin, args.device, |(property, outcome)| {
@@ -247,7 +253,12 @@ fn check(args: &Check) -> Result<Verdict, Failure> {
     Ok(Verdict::holds_if(all))
 }
 
-/// A path that is not looked for among the system's libraries.
-fn whole(path: &Path) -> PathBuf {
-    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+/// A plug-in by its file, or the one that is built in.
+fn plugin(path: &Path) -> Result<Arc<Plugin>, Failure> {
+    if path == Path::new(dure::devices::CUDA) {
+        return Ok(dure::devices::cuda()?);
+    }
+    // A whole path is not looked for among the system's libraries.
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    Plugin::load(&path).map_err(|refusal| refused(&refusal))
 }

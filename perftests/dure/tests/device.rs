@@ -1,16 +1,27 @@
-//! `dure device` and `dure perf --device` as scripts use them, on the reference plug-ins.
+//! `dure device` and `dure perf --device` as scripts use them, on the reference plug-ins, and on a double of NVIDIA's driver.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test says no")]
 
 use std::process::{Command, Output, Stdio};
 
-use dure_harness::plugins::{npu_a, npu_b};
+use dure_harness::plugins::{cuda_double, npu_a, npu_b};
 use serde_json::Value;
 
 fn dure(words: &[&str]) -> Output {
+    with(words, &[])
+}
+
+fn with(words: &[&str], environment: &[(&str, &str)]) -> Output {
     let plugins = format!("{},{}", npu_a().display(), npu_b().display());
     let mut command = Command::new(env!("CARGO_BIN_EXE_dure"));
-    command.args(words).env("DURE_DEVICE_PLUGINS", plugins).stdin(Stdio::null()).output().unwrap()
+    command.args(words).env("DURE_DEVICE_PLUGINS", plugins).stdin(Stdio::null());
+    command.envs(environment.iter().copied()).output().unwrap()
+}
+
+/// On the double of NVIDIA's driver.
+fn on_double(words: &[&str], environment: &[(&str, &str)]) -> Output {
+    let folder = cuda_double().parent().unwrap().display().to_string();
+    with(words, &[environment, &[("LD_LIBRARY_PATH", &*folder)]].concat())
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -24,7 +35,8 @@ fn devices_are_listed() {
     let rows: Value = serde_json::from_slice(&output.stdout).unwrap();
     let names: Vec<_> =
         rows.as_array().unwrap().iter().map(|row| row["device"].as_str().unwrap()).collect();
-    assert_eq!((names.len(), names[0], names[16]), (32, "npu-a:0", "npu-b:0"));
+    assert_eq!((names[0], names[16]), ("npu-a:0", "npu-b:0"));
+    assert!(names[32..].iter().all(|name| name.starts_with("cuda:")), "{names:?}");
     let shown = text(&dure(&["device", "list"]).stdout);
     assert!(
         shown.contains("streams, peers, reductions") && shown.contains("opaque layout"),
@@ -134,4 +146,58 @@ fn ways_need_ranks_and_a_device_for_each() {
         dure(&["explain", "all-reduce", "1M", "--layout", "2 host * 1 cpu", "--device", "npu-a"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("give --local N"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn gpus_are_listed_and_checked() {
+    let shown = text(&on_double(&["device", "list"], &[]).stdout);
+    let line = shown.lines().find(|line| line.starts_with("cuda:1 ")).unwrap();
+    for part in ["double of a GPU", "ffff:01:1f.0", "1G", "streams, peers, dma-buf, reductions"] {
+        assert!(line.contains(part), "{line}");
+    }
+    // One device: its peer is itself, opened twice.
+    for devices in ["1", "2"] {
+        let checked = on_double(&["device", "check", "cuda"], &[("CUDA_DOUBLE_DEVICES", devices)]);
+        let shown = text(&checked.stdout);
+        assert!(checked.status.success(), "{shown}{}", text(&checked.stderr));
+        assert_eq!(shown.matches("holds   ").count(), 15, "{shown}");
+    }
+}
+
+#[test]
+fn why_there_are_no_gpus_is_said() {
+    for (environment, why) in [
+        (("CUDA_DOUBLE_DEVICES", "0"), "the driver finds no GPU that this process may use"),
+        (
+            ("CUDA_DOUBLE_VERSION", "11040"),
+            "the driver is of CUDA 11.4, and 12.0 or later is needed",
+        ),
+    ] {
+        let list = text(&on_double(&["device", "list"], &[environment]).stdout);
+        assert!(list.contains(&format!("cuda: none: {why}")), "{list}");
+        let doctor = text(&on_double(&["doctor"], &[environment]).stdout);
+        assert!(doctor.contains(&format!("CUDA                idle: {why}")), "{doctor}");
+        let perf = ["perf", "all-reduce", "--local", "2", "--device", "cuda:0"];
+        let perf = on_double(&perf, &[environment]);
+        assert!(!perf.status.success());
+        let said = text(&perf.stderr);
+        assert!(said.contains("cuda:0 cannot be opened") && said.contains(why), "{said}");
+    }
+    if !std::path::Path::new("/dev/nvidiactl").exists() {
+        let list = text(&dure(&["device", "list"]).stdout);
+        assert!(list.contains("cuda: none: libcuda.so.1 is not to be found"), "{list}");
+    }
+}
+
+#[test]
+fn collectives_are_measured_on_one_gpu() {
+    let words =
+        ["perf", "all-reduce", "--local", "2", "-b", "8", "-e", "64K", "-f", "64", "-n", "2"];
+    let more = ["-w", "1", "--device", "cuda:0", "--json", "-"];
+    let output = on_double(&[&words[..], &more].concat(), &[]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    for row in report["results"].as_array().unwrap() {
+        assert_eq!(row["out_of_place"]["nwrong"], 0, "{row}");
+    }
 }

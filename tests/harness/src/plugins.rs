@@ -1,4 +1,4 @@
-//! The reference plug-ins for devices, built.
+//! The reference plug-ins for devices, and a double of NVIDIA's driver, built.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -89,4 +89,30 @@ pub fn compiled(source: &Path, library: &str) -> PathBuf {
     expect_success(&mut cc, "cc");
     std::fs::rename(&own, &library).expect("a file of ours can be renamed");
     library
+}
+
+/// `libcuda.so.1`, a double of NVIDIA's driver, in a folder of its own: programs that are started with that as `LD_LIBRARY_PATH` find
+/// it in place of a driver's. It is no GPU.
+///
+/// # Panics
+/// When it cannot be compiled.
+pub fn cuda_double() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let folder = profile().join("double-of-cuda");
+        std::fs::create_dir_all(&folder).expect("the folder of the profile is ours");
+        let library = folder.join("libcuda.so.1");
+        // Several programs may do this at once: each puts a whole file in place.
+        let own = folder.join(format!("{}.so", std::process::id()));
+        let mut cpp = Command::new("c++");
+        // Sums and products are rounded one by one, as on a GPU.
+        cpp.args(["-std=c++17", "-O1", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror"]);
+        cpp.args(["-Wno-unknown-pragmas", "-shared", "-fPIC", "-fvisibility=hidden", "-pthread"]);
+        cpp.arg("-Wl,-soname,libcuda.so.1");
+        cpp.arg("-I").arg(package("transport/device/cuda/kernels"));
+        cpp.arg(package("transport/device/cuda/double/libcuda.cpp")).arg("-o").arg(&own);
+        expect_success(&mut cpp, "c++");
+        std::fs::rename(&own, &library).expect("a file of ours can be renamed");
+        library
+    })
 }

@@ -102,7 +102,7 @@ pub struct DmaBuf {
 
 /// Memory of a device as another process of this host names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Handle(pub [u8; 64]);
+pub struct Handle(pub [u8; dure_device_abi::HANDLE]);
 
 /// A device whose memory collectives may read and write.
 pub trait Device: Send + Sync + Debug {

@@ -242,6 +242,8 @@ static void groups_and_streams(void) {
   CHECK(dureGroupEnd());
 
   EXPECT_ERROR(dureInvalidArgument, "stream is NULL", dureStreamCreate(NULL));
+  EXPECT_ERROR(dureInvalidArgument, "stream is NULL", dureStreamJoin(NULL, 0, NULL));
+  EXPECT_ERROR(dureInvalidArgument, "device 0 is none: DURE_DEVICE names no devices", dureStreamJoin(NULL, 0, &stream));
   CHECK(dureStreamDestroy(NULL));
   CHECK(dureStreamSynchronize(NULL));
   CHECK(dureStreamQuery(NULL));

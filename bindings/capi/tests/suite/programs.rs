@@ -1,6 +1,6 @@
 //! The C programs of `tests/c` and `examples`, compiled and run.
 
-use dure_harness::plugins::{npu_a, npu_b};
+use dure_harness::plugins::{cuda_double, npu_a, npu_b};
 
 use crate::library::{C11, compile, folder, library, run};
 
@@ -48,6 +48,19 @@ fn memory_of_devices() {
         let environment =
             [("DURE_DEVICE_PLUGINS", &*plugin), ("DURE_DEVICE", &format!("{vendor}:5"))];
         for size in ["1", "2", "3"] {
+            run(&program, &[size], &environment);
+        }
+    }
+}
+
+#[test]
+fn memory_and_streams_of_a_gpu() {
+    let folder = folder("gpu");
+    let double = cuda_double().parent().unwrap().display().to_string();
+    let environment = [("LD_LIBRARY_PATH", &*double), ("DURE_DEVICE", "cuda:0")];
+    for program in ["devices", "join"] {
+        let program = compile(&folder, &format!("tests/c/{program}.c"), C11);
+        for size in ["1", "2", "4"] {
             run(&program, &[size], &environment);
         }
     }

@@ -286,6 +286,7 @@ mod tests {
         const VERSION: c_int = 22_901;
         const DEGRADED: c_int = 0;
         const WINDOW_FLAGS: &'static [(&'static str, c_int)] = &[];
+        const JOINS_STREAMS: bool = false;
         type Further = Own;
 
         fn environment() -> Result<Config> {

@@ -40,7 +40,8 @@ impl Call<'_> {
         if self.stream.is_null() && !self.in_group {
             return finish(self.communicator, &request);
         }
-        let stream = if self.stream.is_null() { None } else { Some(self.stream.get()?) };
+        let stream =
+            if self.stream.is_null() { None } else { Some(self.comm.stream(self.stream)?) };
         group::submit(self.comm, stream, request)
     }
 

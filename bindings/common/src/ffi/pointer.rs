@@ -151,13 +151,23 @@ impl<T: Kind> HandlePtr<T> {
     }
 
     /// The address of the handle.
-    pub(super) fn address(self) -> usize {
+    pub(crate) fn address(self) -> usize {
         self.address.addr()
     }
 
     /// Whether it is no handle at all.
     pub fn is_null(self) -> bool {
         self.address.is_null()
+    }
+
+    /// Whether it may be looked at: another library's handle may not.
+    pub(crate) fn may_follow(self) -> bool {
+        T::may_follow(self.address())
+    }
+
+    /// The pointer as it came.
+    pub(crate) fn native(self) -> *mut c_void {
+        self.address.cast_mut()
     }
 
     /// What it points to.
@@ -183,7 +193,7 @@ impl<T: Kind> HandlePtr<T> {
     ///
     /// # Errors
     /// `InvalidArgument` when it is null, something else, or was destroyed.
-    pub(super) fn get(self) -> Result<Arc<T>> {
+    pub(crate) fn get(self) -> Result<Arc<T>> {
         self.find()?.get()
     }
 }

@@ -172,12 +172,12 @@ static void streams(void) {
   CHECK(ncclDureStreamQuery(NULL));
   /* CUDA's: a number, and an address of which nothing here knows anything. */
   for (uintptr_t number = 1; number <= 2; number++)
-    EXPECT_ERROR(ncclInvalidArgument, "no support for CUDA",
+    EXPECT_ERROR(ncclInvalidArgument, "DURE_DEVICE names no device",
                  ncclAllReduce(in, out, 4, ncclFloat, ncclSum, comm, (cudaStream_t)number));
-  EXPECT_ERROR(ncclInvalidArgument, "no support for CUDA",
+  EXPECT_ERROR(ncclInvalidArgument, "DURE_DEVICE names no device",
                ncclAllReduce(in, out, 4, ncclFloat, ncclSum, comm, FOREIGN_STREAM));
-  EXPECT_ERROR(ncclInvalidArgument, "no support for CUDA", ncclDureStreamQuery(FOREIGN_STREAM));
-  EXPECT_ERROR(ncclInvalidArgument, "no support for CUDA", ncclDureStreamDestroy(FOREIGN_STREAM));
+  EXPECT_ERROR(ncclInvalidArgument, "stream is not a handle", ncclDureStreamQuery(FOREIGN_STREAM));
+  EXPECT_ERROR(ncclInvalidArgument, "stream is not a handle", ncclDureStreamDestroy(FOREIGN_STREAM));
 }
 
 static void operations(void) {

@@ -1,5 +1,7 @@
 //! The C programs of `tests/c` and `examples`, compiled and run.
 
+use dure_harness::plugins::cuda_double;
+
 use crate::dynamic::exported;
 use crate::library::{C11, compile, folder, output, package, run};
 
@@ -30,6 +32,16 @@ fn collectives_and_messages() {
 #[test]
 fn communicators_of_every_origin() {
     test("communicators", &["2", "4"]);
+}
+
+#[test]
+fn streams_of_a_gpu() {
+    let folder = folder("streams");
+    let double = cuda_double().parent().unwrap().display().to_string();
+    let program = compile(&folder, "tests/c/streams.c", C11);
+    for size in ["1", "2"] {
+        run(&program, &[size], &[("LD_LIBRARY_PATH", &double), ("DURE_DEVICE", "cuda:0")]);
+    }
 }
 
 #[test]

@@ -28,8 +28,29 @@ pub(super) fn gpus(host: &Host) -> Finding {
     if found.is_empty() {
         return Finding::new(NAME, Level::Absent, "none", "buffers are in host memory");
     }
-    let text = "this version moves host memory only: copy to the host before a call";
-    Finding::new(NAME, Level::Limited, found.join(", "), text)
+    let text = if amd && found.len() == 1 {
+        "no support for these is built in: a device plug-in may bring it"
+    } else {
+        "see CUDA below for those by NVIDIA"
+    };
+    Finding::new(NAME, Level::Ok, found.join(", "), text)
+}
+
+/// The plug-in that is built in, and why it is idle. Only the driver can tell: it is asked where it runs.
+pub(super) fn cuda(host: &Host) -> Finding {
+    const NAME: &str = "CUDA";
+    let idle = if host.is_this() {
+        dure::devices::why_no_cuda()
+    } else {
+        Some("the driver of another host cannot be asked".to_owned())
+    };
+    match idle {
+        Some(why) => Finding::new(NAME, Level::Absent, "idle", why),
+        None => {
+            let text = "DURE_DEVICE=cuda:0 has calls use the first: see dure device list";
+            Finding::new(NAME, Level::Ok, "the driver serves", text)
+        }
+    }
 }
 
 pub(super) fn npus(host: &Host) -> Finding {
@@ -90,6 +111,12 @@ mod tests {
         assert!(gpus(&Tree::new(&files[..1]).host()).state.contains("no device nodes"));
         assert_eq!(gpus(&Tree::new(&files[2..]).host()).level, Level::Absent);
         assert!(gpus(&Tree::new(&[("dev/kfd", "")]).host()).state.contains("AMD"));
+    }
+
+    #[test]
+    fn the_driver_is_asked_on_this_host_only() {
+        let finding = cuda(&Tree::new(&[("dev/nvidia0", "")]).host());
+        assert_eq!((finding.level, &*finding.state), (Level::Absent, "idle"));
     }
 
     #[test]

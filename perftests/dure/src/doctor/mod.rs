@@ -103,7 +103,8 @@ fn examine(host: &Host) -> Vec<Finding> {
         network::buffers(host),
     ]);
     findings.extend([network::rdma(host), network::verbs_library(host)]);
-    findings.extend([cxl::cxl(host), accelerators::gpus(host), accelerators::npus(host)]);
+    findings.extend([cxl::cxl(host), accelerators::gpus(host)]);
+    findings.extend([accelerators::cuda(host), accelerators::npus(host)]);
     findings.push(accelerators::plugins(host));
     findings
 }
@@ -132,6 +133,11 @@ struct Host {
 impl Host {
     fn new(root: &Path) -> Self {
         Self { root: root.to_owned() }
+    }
+
+    /// Whether it is the host that this process runs on.
+    fn is_this(&self) -> bool {
+        self.root == Path::new("/")
     }
 
     fn path(&self, path: &str) -> PathBuf {

@@ -78,7 +78,7 @@ pub(crate) struct Args {
     /// Buffers from plain memory, or from memory that the transports know.
     #[arg(long, value_enum, default_value_t = Alloc::Malloc)]
     pub(crate) alloc: Alloc,
-    /// Where the buffers are: host, or a device of a plug-in (DURE_DEVICE_PLUGINS) as VENDOR or VENDOR:INDEX; one for all ranks, or
+    /// Where the buffers are: host, or a device as VENDOR or VENDOR:INDEX (cuda, or of DURE_DEVICE_PLUGINS); one for all ranks, or
     /// one a rank, separated by commas. Without an index it is the rank's number.
     #[arg(long, value_name = "LIST", default_value = "host", value_delimiter = ',')]
     pub(crate) device: Vec<String>,

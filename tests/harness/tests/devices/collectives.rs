@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use dure_harness::plugins::{npu_a, npu_b};
+use dure_harness::plugins::{cuda_double, npu_a, npu_b};
 use dure_harness::{Cluster, Place};
 
 /// Counts of elements: none, one, some, enough for several passes.
-const COUNTS: [&str; 4] = ["0", "1", "7", "3000"];
+pub(crate) const COUNTS: [&str; 4] = ["0", "1", "7", "3000"];
 
-/// Ranks on these devices: `a` and `b` are the vendors', `h` is the host; each rank has a device of its own.
+/// Ranks on these devices: `a` and `b` are the vendors', each rank has one of its own; `h` is the host; `c` is the one GPU that all
+/// ranks of its sort share, on a double of NVIDIA's driver.
 pub(crate) fn on(devices: &str) -> Cluster {
     let program = PathBuf::from(env!("CARGO_BIN_EXE_dure-rank"));
     let ranks = u32::try_from(devices.len()).unwrap();
@@ -17,9 +18,16 @@ pub(crate) fn on(devices: &str) -> Cluster {
         .set("DURE_DEVICE_PLUGINS", &plugins.join(","))
         .set("DURE_SLOT_BYTES", "16K");
     for (rank, device) in (0..).zip(devices.chars()) {
-        if device != 'h' {
-            cluster = cluster.set_on(rank, "DURE_DEVICE", &format!("npu-{device}:{rank}"));
-        }
+        let name = match device {
+            'h' => continue,
+            'c' => "cuda:0".to_owned(),
+            vendor => format!("npu-{vendor}:{rank}"),
+        };
+        cluster = cluster.set_on(rank, "DURE_DEVICE", &name);
+    }
+    if devices.contains('c') {
+        let folder = cuda_double().parent().unwrap();
+        cluster = cluster.set("LD_LIBRARY_PATH", &folder.display().to_string());
     }
     cluster
 }

@@ -3,6 +3,7 @@
 use std::fs;
 
 use dure::ErrorKind;
+use dure_harness::Report;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -30,14 +31,31 @@ fn every_rank_learns_which_device_is_gone() {
         let mut job = on(devices).start("device-until-failure", &[]);
         job.wait_until_all_said("looping");
         kill(engine(job.process_id(victim), name), Signal::SIGKILL).unwrap();
-        let report = job.finish();
-        let device = format!("device npu-{}:{victim} is gone", &devices[victim as usize..][..1]);
-        for rank in 0..3 {
-            let failure = report.failure(rank);
-            assert!(failure.text.contains(&device), "rank {rank}: {report}");
-            let named = format!("rank {victim}");
-            assert!(failure.text.contains(&named), "rank {rank}: {report}");
-            assert_eq!(failure.kind, ErrorKind::Device, "rank {rank}: {report}");
-        }
+        let device = format!("npu-{}:{victim}", &devices[victim as usize..][..1]);
+        expect_all_to_name(&job.finish(), &device, victim);
+    }
+}
+
+#[test]
+fn every_rank_learns_whose_gpu_is_lost() {
+    for (devices, victim) in [("ccc", 1), ("hca", 1)] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("lost");
+        let cluster = on(devices).set_on(victim, "CUDA_DOUBLE_LOST", &file.display().to_string());
+        let mut job = cluster.start("device-until-failure", &[]);
+        job.wait_until_all_said("looping");
+        fs::write(&file, "").unwrap();
+        expect_all_to_name(&job.finish(), "cuda:0", victim);
+    }
+}
+
+/// All three ranks failed, and say which device of which rank is gone.
+fn expect_all_to_name(report: &Report, device: &str, victim: u32) {
+    for rank in 0..3 {
+        let failure = report.failure(rank);
+        let gone = format!("device {device} is gone");
+        assert!(failure.text.contains(&gone), "rank {rank}: {report}");
+        assert!(failure.text.contains(&format!("rank {victim}")), "rank {rank}: {report}");
+        assert_eq!(failure.kind, ErrorKind::Device, "rank {rank}: {report}");
     }
 }

@@ -4,5 +4,6 @@
 
 mod collectives;
 mod conformance;
+mod cuda;
 mod gone;
 mod paths;

@@ -20,7 +20,10 @@ extern "C" {
 #endif
 
 /* The version of this file. A plug-in of another version is refused. */
-#define DURE_DEVICE_ABI 1
+#define DURE_DEVICE_ABI 2
+
+/* Bytes of a dureDeviceHandle_t. */
+#define DURE_DEVICE_HANDLE 96
 
 typedef enum {
   dureDeviceOk = 0,
@@ -51,6 +54,8 @@ typedef enum {
 #define DURE_DEVICE_FIXED_PEERS (1u << 5)
 /* What others have written to its memory is seen by its streams after `flush` only. */
 #define DURE_DEVICE_FLUSH (1u << 6)
+/* Streams of the maker's own, such as a cudaStream_t, can be joined: work waits for what they hold, and they for work. */
+#define DURE_DEVICE_JOIN (1u << 7)
 
 /* Operations of reductions, as dure.h numbers them; types are dureDataType_t's numbers. */
 #define DURE_DEVICE_SUM 0
@@ -125,7 +130,7 @@ typedef struct {
 
 /* Memory as another process names it. It means something to the same plug-in on the same host only. */
 typedef struct {
-  unsigned char bytes[64];
+  unsigned char bytes[DURE_DEVICE_HANDLE];
 } dureDeviceHandle_t;
 
 /* `rows` rows of `bytes` bytes, whose starts are `src_pitch` and `dst_pitch` bytes apart. They may begin and end at any byte. At
@@ -251,6 +256,14 @@ typedef struct {
   dureDeviceStatus_t (*unmap)(dureDevice_t *device, void *host);
   /* DURE_DEVICE_FLUSH. */
   dureDeviceStatus_t (*flush)(dureDevice_t *device, void *address, uint64_t bytes);
+
+  /* DURE_DEVICE_JOIN. A stream over one of the maker's own, which its owner goes on using. It is given no work: `record` is behind what
+   * the owner has told it so far, and `stream_close` ends this view of it. */
+  dureDeviceStatus_t (*stream_join)(dureDevice_t *device, void *native, dureDeviceStream_t **stream);
+  /* What the owner tells such a stream next waits until `release` with this number, or a later one. Numbers go up. */
+  dureDeviceStatus_t (*hold)(dureDeviceStream_t *stream, uint64_t *number);
+  /* Any thread may call it, whatever others do with the stream. */
+  dureDeviceStatus_t (*release)(dureDeviceStream_t *stream, uint64_t number);
 } dureDevicePlugin_t;
 
 /* The one name that a plug-in exports. The table stays where it is. */

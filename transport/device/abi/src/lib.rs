@@ -2,10 +2,14 @@
 //! what a Rust program needs besides. For plug-ins written in Rust, and for the loader.
 #![allow(missing_docs, reason = "include/dure_device.h documents each field and function")]
 
+pub mod maker;
+
 use std::ffi::{c_char, c_int, c_void};
 
 /// Version of the interface.
-pub const ABI: u32 = 1;
+pub const ABI: u32 = 2;
+/// Bytes of a [`Handle`].
+pub const HANDLE: usize = 96;
 /// The one name that a plug-in exports.
 pub const ENTRY: &str = "dureGetDevicePlugin";
 /// The type of that function.
@@ -28,6 +32,7 @@ pub const MAP: u32 = 1 << 3;
 pub const OPAQUE: u32 = 1 << 4;
 pub const FIXED_PEERS: u32 = 1 << 5;
 pub const FLUSH: u32 = 1 << 6;
+pub const JOIN: u32 = 1 << 7;
 
 pub const SUM: u32 = 0;
 pub const PROD: u32 = 1;
@@ -103,7 +108,7 @@ pub struct Range {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Handle {
-    pub bytes: [u8; 64],
+    pub bytes: [u8; HANDLE],
 }
 
 /// `dureDeviceCopy_t`.
@@ -207,6 +212,10 @@ pub struct Plugin {
         Option<unsafe extern "C" fn(*mut Device, *mut c_void, u64, *mut *mut c_void) -> Status>,
     pub unmap: Option<unsafe extern "C" fn(*mut Device, *mut c_void) -> Status>,
     pub flush: Option<unsafe extern "C" fn(*mut Device, *mut c_void, u64) -> Status>,
+    pub stream_join:
+        Option<unsafe extern "C" fn(*mut Device, *mut c_void, *mut *mut Stream) -> Status>,
+    pub hold: Option<unsafe extern "C" fn(*mut Stream, *mut u64) -> Status>,
+    pub release: Option<unsafe extern "C" fn(*mut Stream, u64) -> Status>,
 }
 
 // SAFETY: a table of functions and of texts that stay, which nobody changes.

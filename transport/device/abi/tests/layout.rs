@@ -41,7 +41,7 @@ fn structures_are_those_of_the_header() {
         Plugin = "dureDevicePlugin_t" {
             size, abi, vendor, version, error, count, describe, link, open, close, health, counters, alloc, free, query,
             stream_open, stream_close, copy, reduce, scale, record, completed, wait, export_handle, import_handle, forget,
-            export_dmabuf, map, unmap, flush
+            export_dmabuf, map, unmap, flush, stream_join, hold, release
         }
     };
     let mut program = "#include \"dure_device.h\"\n".to_owned();
@@ -53,7 +53,8 @@ fn structures_are_those_of_the_header() {
         }
     }
     demand(format!("DURE_DEVICE_ABI == {} && dureDeviceFailed == {}", abi::ABI, abi::FAILED));
-    demand(format!("DURE_DEVICE_FLUSH == {} && DURE_DEVICE_OPS == {}", abi::FLUSH, abi::OPS));
+    demand(format!("DURE_DEVICE_HANDLE == {}", abi::HANDLE));
+    demand(format!("DURE_DEVICE_JOIN == {} && DURE_DEVICE_OPS == {}", abi::JOIN, abi::OPS));
     compile(&program, &["cc", "-std=c11", "-xc"]);
 }
 

@@ -9,6 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use dure_device_abi as abi;
 
 use super::queue::PluginQueue;
+use super::stream::Joined;
 use super::{Description, Plugin, Refusal, Status};
 use crate::{Device, DmaBuf, Error, Handle, Memory, Queue, Result, Space};
 
@@ -91,6 +92,17 @@ impl PluginDevice {
         self.0.check("health", status)
     }
 
+    /// Joins a stream of the maker's own, such as a `cudaStream_t`; null is its default stream.
+    ///
+    /// # Errors
+    /// [`Error::Plugin`] where the device has none that can be joined, [`Error::Gone`].
+    ///
+    /// # Safety
+    /// `native` is such a stream of this device, and is not ended before what this gives.
+    pub unsafe fn join(&self, native: *mut c_void) -> Result<Joined> {
+        Joined::new(Arc::clone(&self.0), native)
+    }
+
     /// What it has moved since it was opened; `None` when it does not count.
     pub fn counters(&self) -> Option<abi::Counters> {
         let ask = self.0.plugin.table.counters?;
@@ -117,7 +129,7 @@ impl Open {
 
     /// The error of a call that failed.
     #[cold]
-    fn failed(&self, call: &'static str, status: abi::Status) -> Error {
+    pub(super) fn failed(&self, call: &'static str, status: abi::Status) -> Error {
         let device = self.name.clone();
         if status == abi::GONE {
             return Error::Gone { device };
@@ -204,7 +216,7 @@ impl Device for PluginDevice {
         if !self.0.description.can(abi::PEER) {
             return None;
         }
-        let mut handle = abi::Handle { bytes: [0; 64] };
+        let mut handle = abi::Handle { bytes: [0; abi::HANDLE] };
         let address = memory.ptr.as_ptr().cast();
         // SAFETY: the device is open, and the argument is alive.
         let status =

@@ -24,6 +24,7 @@ use dure_device_abi as abi;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
 pub use self::device::PluginDevice;
+pub use self::stream::Joined;
 use self::table::Table;
 
 /// Why a plug-in is refused, or a call of it failed.

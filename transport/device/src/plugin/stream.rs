@@ -1,5 +1,6 @@
 //! A stream of a device: calls of the plug-in, one at a time.
 
+use std::ffi::c_void;
 use std::ptr;
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use super::device::Open;
 use crate::{Memory, Result, Space};
 
 /// A stream, open.
+#[derive(Debug)]
 pub(super) struct Stream {
     pub(super) device: Arc<Open>,
     pub(super) raw: *mut abi::Stream,
@@ -53,6 +55,56 @@ impl Stream {
         let status = unsafe { (self.device.plugin.table.completed)(self.raw, &raw mut event) };
         self.device.check("completed", status)?;
         Ok(event)
+    }
+}
+
+/// A stream of the maker's own, which its owner goes on using.
+#[derive(Debug)]
+pub struct Joined(Stream);
+
+impl Joined {
+    /// Joins a stream of the maker's own.
+    pub(super) fn new(device: Arc<Open>, native: *mut c_void) -> Result<Self> {
+        let unsupported = || device.failed("stream_join", abi::UNSUPPORTED);
+        let join = device.plugin.table.stream_join.filter(|_| device.description.can(abi::JOIN));
+        let join = join.ok_or_else(unsupported)?;
+        let mut raw = ptr::null_mut();
+        // SAFETY: the device is open, and the argument is alive; the native stream is the maker's affair.
+        let status = unsafe { join(device.raw.as_ptr(), native, &raw mut raw) };
+        device.check("stream_join", status)?;
+        Ok(Self(Stream { device, raw }))
+    }
+
+    /// A number that is complete when all that the stream holds now is done; and has what it is told next wait until
+    /// [`Joined::release`] with the other number.
+    ///
+    /// # Errors
+    /// Those of a device.
+    pub fn part(&mut self) -> Result<(u64, u64)> {
+        let device = &self.0.device;
+        let before = self.0.record()?;
+        let hold =
+            device.plugin.table.hold.ok_or_else(|| device.failed("hold", abi::UNSUPPORTED))?;
+        let mut number = 0;
+        // SAFETY: the stream is open, and the argument is alive.
+        device.check("hold", unsafe { hold(self.0.raw, &raw mut number) })?;
+        Ok((before, number))
+    }
+
+    /// The last number that is complete.
+    ///
+    /// # Errors
+    /// Those of a device.
+    pub fn completed(&mut self) -> Result<u64> {
+        self.0.completed()
+    }
+
+    /// Has the stream go on, up to a hold. A device that is gone holds nobody.
+    pub fn release(&self, number: u64) {
+        if let Some(release) = self.0.device.plugin.table.release {
+            // SAFETY: the stream is open; the header allows this at any time.
+            let _ = unsafe { release(self.0.raw, number) };
+        }
     }
 }
 

@@ -70,6 +70,9 @@ table! {
         map: fn(*mut abi::Device, *mut c_void, u64, *mut *mut c_void);
         unmap: fn(*mut abi::Device, *mut c_void);
         flush: fn(*mut abi::Device, *mut c_void, u64);
+        stream_join: fn(*mut abi::Device, *mut c_void, *mut *mut abi::Stream);
+        hold: fn(*mut abi::Stream, *mut u64);
+        release: fn(*mut abi::Stream, u64);
     }
 }
 
@@ -120,6 +123,9 @@ impl Table {
             (device.can(abi::MAP), "map memory", "unmap", self.unmap.is_some()),
             (device.can(abi::FLUSH), "flush", "flush", self.flush.is_some()),
             (device.can(abi::ASYNC), "work later", "wait", self.wait.is_some()),
+            (device.can(abi::JOIN), "join streams", "stream_join", self.stream_join.is_some()),
+            (device.can(abi::JOIN), "join streams", "hold", self.hold.is_some()),
+            (device.can(abi::JOIN), "join streams", "release", self.release.is_some()),
             (device.most_sources > 0, "reduce", "reduce", self.reduce.is_some()),
             (device.scales != 0, "scale", "scale", self.scale.is_some()),
         ];

@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 use dure_device::Dtype;
 use dure_device::heap::Heap;
 use dure_device_abi as abi;
+use dure_device_abi::maker::{self, Failure, Result};
 
 use crate::engine::{self, IMPORTS};
 use crate::ring::{Kind, Order, Place, SOURCES, STREAMS, Shared, Space};
-use crate::{Failure, Result};
 
 /// How long an import may take. The engine does it behind the work that it was told before.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -114,12 +114,16 @@ impl Device {
         device.0.lock().streams[0] = true;
         Ok(device)
     }
+}
 
-    pub(crate) fn check_alive(&self) -> Result<()> {
+impl maker::Device for Device {
+    type Stream = Stream;
+
+    fn health(&self) -> Result<()> {
         self.0.check_alive()
     }
 
-    pub(crate) fn counters(&self) -> abi::Counters {
+    fn counters(&self) -> abi::Counters {
         let moved = &self.0.shared.ring().moved;
         let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         abi::Counters {
@@ -133,7 +137,7 @@ impl Device {
         }
     }
 
-    pub(crate) fn alloc(&self, bytes: u64) -> Result<*mut c_void> {
+    fn alloc(&self, bytes: u64) -> Result<*mut c_void> {
         let mut state = self.0.lock();
         let full = || Failure(abi::OUT_OF_MEMORY, format!("there is no room for {bytes} bytes"));
         let len = usize::try_from(bytes.max(1)).map_err(|_| full())?;
@@ -146,7 +150,7 @@ impl Device {
         Ok(ptr::without_provenance_mut(address))
     }
 
-    pub(crate) fn free(&self, address: usize) -> Result<()> {
+    fn free(&self, address: usize) -> Result<()> {
         let mut state = self.0.lock();
         let none = || Failure::invalid(format!("{address:#x} is no allocation"));
         let bytes = state.allocations.remove(&address).ok_or_else(none)?;
@@ -154,7 +158,7 @@ impl Device {
         if state.heap.free(address - self.0.base, len) { Ok(()) } else { Err(none()) }
     }
 
-    pub(crate) fn range(&self, address: usize) -> Result<abi::Range> {
+    fn query(&self, address: usize) -> Result<abi::Range> {
         let state = self.0.lock();
         let found = state.allocations.range(..=address).next_back();
         let found = found.filter(|(start, bytes)| ((address - **start) as u64) < **bytes);
@@ -168,7 +172,7 @@ impl Device {
         })
     }
 
-    pub(crate) fn stream(&self) -> Result<Stream> {
+    fn stream(&self) -> Result<Stream> {
         let mut state = self.0.lock();
         let free = state.streams.iter().position(|open| !open);
         let full = || Failure(abi::OUT_OF_MEMORY, format!("all {STREAMS} streams are open"));
@@ -177,8 +181,8 @@ impl Device {
         Ok(Stream { device: Arc::clone(&self.0), number })
     }
 
-    pub(crate) fn export(&self, address: usize, bytes: u64) -> Result<abi::Handle> {
-        let range = self.range(address)?;
+    fn export(&self, address: usize, bytes: u64) -> Result<abi::Handle> {
+        let range = self.query(address)?;
         let rest = range.bytes - (address - range.base.addr()) as u64;
         if bytes > rest {
             return Err(Failure::invalid(format!(
@@ -188,14 +192,14 @@ impl Device {
         // The engine's process and descriptor, and where in its memory.
         let at = (address - self.0.base) as u64;
         let words = [u64::from(self.0.engine.unsigned_abs()), u64::from(self.0.file()?), at, bytes];
-        let mut handle = abi::Handle { bytes: [0; 64] };
+        let mut handle = abi::Handle { bytes: [0; abi::HANDLE] };
         for (place, word) in handle.bytes.as_chunks_mut::<8>().0.iter_mut().zip(words) {
             *place = word.to_le_bytes();
         }
         Ok(handle)
     }
 
-    pub(crate) fn import(&self, handle: &abi::Handle) -> Result<*mut c_void> {
+    fn import(&self, handle: &abi::Handle) -> Result<*mut c_void> {
         let word = |at: usize| u64::from_le_bytes(handle.bytes.as_chunks::<8>().0[at]);
         let number =
             |at: usize| u32::try_from(word(at)).map_err(|_| Failure::invalid("no handle of npu-a"));
@@ -214,7 +218,7 @@ impl Device {
         Ok(ptr::without_provenance_mut(address))
     }
 
-    pub(crate) fn forget(&self, address: usize) -> Result<()> {
+    fn forget(&self, address: usize) -> Result<()> {
         let mut state = self.0.lock();
         let none = || Failure::invalid(format!("{address:#x} was not imported"));
         let Import { number, len, .. } = state.imports.remove(&address).ok_or_else(none)?;
@@ -356,7 +360,14 @@ impl Stream {
         Ok(())
     }
 
-    pub(crate) fn copy(&self, copies: &[abi::Copy]) -> Result<()> {
+    /// The event of the last order.
+    fn last(&self) -> u64 {
+        self.device.lock().events[self.number]
+    }
+}
+
+impl maker::Stream for Stream {
+    fn copy(&self, copies: &[abi::Copy]) -> Result<()> {
         let state = self.device.lock();
         let order = |copy: &abi::Copy| {
             let place = |address: usize, is_host: u32, pitch: u64| {
@@ -366,9 +377,6 @@ impl Stream {
                     _ => Ok(Place { space: Space::Host, number: 0, at: address as u64 }),
                 }
             };
-            if copy.src_is_host != 0 && copy.dst_is_host != 0 {
-                return Err(Failure::invalid("both sides of a copy are the host's"));
-            }
             let mut order = Order::nothing();
             order.srcs[0] = place(copy.src.addr(), copy.src_is_host, copy.src_pitch)?;
             order.dst = place(copy.dst.addr(), copy.dst_is_host, copy.dst_pitch)?;
@@ -381,7 +389,7 @@ impl Stream {
         self.give(state, &orders)
     }
 
-    pub(crate) fn reduce(&self, job: &abi::Reduce, srcs: &[*const c_void]) -> Result<()> {
+    fn reduce(&self, job: &abi::Reduce, srcs: &[*const c_void]) -> Result<()> {
         let state = self.device.lock();
         let bytes = bytes(job.dtype, job.count)?;
         if srcs.is_empty() || srcs.len() > SOURCES as usize || job.op as usize >= abi::OPS {
@@ -398,7 +406,7 @@ impl Stream {
         self.give(state, &[order])
     }
 
-    pub(crate) fn scale(&self, job: &abi::Scale) -> Result<()> {
+    fn scale(&self, job: &abi::Scale) -> Result<()> {
         let state = self.device.lock();
         let bytes = bytes(job.dtype, job.count)?;
         let mut order = Order::nothing();
@@ -410,18 +418,22 @@ impl Stream {
         self.give(state, &[order])
     }
 
-    /// The event of the last order.
-    pub(crate) fn record(&self) -> u64 {
-        self.device.lock().events[self.number]
+    fn record(&self) -> Result<u64> {
+        Ok(self.last())
     }
 
-    pub(crate) fn completed(&self) -> Result<u64> {
+    fn completed(&self) -> Result<u64> {
         let done = || self.device.shared.ring().completed[self.number].load(Ordering::Acquire);
         let seen = done();
-        if seen < self.record() {
+        if seen < self.last() {
             self.device.check_alive()?;
         }
         Ok(seen.max(done()))
+    }
+
+    /// The engine does the work of all streams in the order in which it is told: what was recorded is before what is told next.
+    fn wait(&self, _: &Self, _: u64) -> Result<()> {
+        Ok(())
     }
 }
 

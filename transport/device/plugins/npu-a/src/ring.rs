@@ -4,7 +4,7 @@ use std::ffi::c_void;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use crate::{Failure, Result};
+use dure_device_abi::maker::{Failure, Result};
 
 /// Orders that wait at most.
 pub(crate) const ORDERS: usize = 256;
