@@ -42,10 +42,11 @@ static OPEN: LazyLock<RwLock<Open>> = LazyLock::new(RwLock::default);
 /// # Errors
 /// `Device`: one is refused, and why.
 pub fn plugins(config: &Config) -> Result<Vec<Arc<Plugin>>> {
-    let folder = [PathBuf::from(FOLDER)];
-    let named = &config.device_plugins[..];
+    let installed = Path::new(FOLDER);
+    let installed: Vec<_> = installed.is_dir().then(|| installed.to_owned()).into_iter().collect();
+    let named = &config.device_plugins;
     let mut files = Vec::new();
-    for path in if named.is_empty() { &folder[..] } else { named } {
+    for path in if named.is_empty() { &installed } else { named } {
         match libraries(path) {
             Ok(found) => files.extend(found),
             Err(_) if named.is_empty() => {}
