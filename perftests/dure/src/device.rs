@@ -101,6 +101,7 @@ fn abilities(device: &Description) -> Vec<&'static str> {
         (abi::OPAQUE, "opaque layout"),
         (abi::FIXED_PEERS, "fixed peers"),
         (abi::FLUSH, "flush"),
+        (abi::JOIN, "joins streams"),
     ];
     let bits = words.into_iter().filter(|(bit, _)| device.can(*bit)).map(|(_, word)| word);
     bits.chain((device.most_sources > 0).then_some("reductions")).collect()
@@ -196,7 +197,8 @@ fn list(args: &List) -> Result<Verdict, Failure> {
     }
     let idle = dure::devices::why_no_cuda();
     if idle.is_none() {
-        all.extend(rows(&dure::devices::cuda()?).map_err(|refusal| refused(&refusal))?);
+        let gpus = dure::devices::cuda()?;
+        all.extend(rows(&gpus).map_err(|refusal| refused(&refusal))?);
     }
     if let Some(to) = &args.json {
         output::write_json(to, &all)?;

@@ -152,7 +152,9 @@ fn ways_need_ranks_and_a_device_for_each() {
 fn gpus_are_listed_and_checked() {
     let shown = text(&on_double(&["device", "list"], &[]).stdout);
     let line = shown.lines().find(|line| line.starts_with("cuda:1 ")).unwrap();
-    for part in ["double of a GPU", "ffff:01:1f.0", "1G", "streams, peers, dma-buf, reductions"] {
+    for part in
+        ["double of a GPU", "ffff:01:1f.0", "1 GiB", "peers, dma-buf, joins streams, reductions"]
+    {
         assert!(line.contains(part), "{line}");
     }
     // One device: its peer is itself, opened twice.
