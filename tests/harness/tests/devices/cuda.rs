@@ -131,7 +131,7 @@ fn kernels_reduce_as_the_host_does() {
             for (sources, count, at) in
                 [(1, 9, 0), (2, 1003, 0), (2, 77, 1), (3, 500, 8), (16, 67, 3)]
             {
-                let source = |seed| noise(seed as u64 * 77 + count as u64, count * dtype.size());
+                let source = |seed: u64| noise(seed * 77 + count as u64, count * dtype.size());
                 let mut sources: Vec<_> = (0..sources).map(source).collect();
                 expect_the_host_s(&device, &mut sources, at, (dtype, by));
             }

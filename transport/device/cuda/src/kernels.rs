@@ -261,9 +261,9 @@ mod tests {
         assert_eq!(scaled(7, BY, 0.1, 0), Ok((u64::from(0.1_f32.to_bits()), false)));
         assert_eq!(scaled(8, BY, 0.1, 0), Ok((0.1_f64.to_bits(), false)));
         assert_eq!(scaled(6, OVER, 0.0, 3), Ok((u64::from(3_f32.to_bits()), true)));
-        assert_eq!(scaled(0, BY, -3.7, 0), Ok((-3_i64 as u64, false)));
+        assert_eq!(scaled(0, BY, -3.7, 0), Ok(((-3_i64).cast_unsigned(), false)));
         assert_eq!(scaled(1, BY, 300.0, 0), Ok((255, false)));
-        assert_eq!(scaled(4, BY_INTEGER, 0.0, -9), Ok((-9_i64 as u64, false)));
+        assert_eq!(scaled(4, BY_INTEGER, 0.0, -9), Ok(((-9_i64).cast_unsigned(), false)));
         assert_eq!(scaled(2, OVER, 0.0, 0).unwrap_err().0, abi::INVALID);
         assert_eq!(scaled(7, BY_INTEGER, 0.0, 2).unwrap_err().0, abi::UNSUPPORTED);
         assert_eq!(scaled(7, 9, 0.0, 2).unwrap_err().0, abi::UNSUPPORTED);

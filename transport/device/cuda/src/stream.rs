@@ -253,8 +253,7 @@ impl Piece {
         let mut pieces = Vec::new();
         let mut row = 0;
         while row < rows {
-            let at = |start: usize, pitch: u64| start.wrapping_add((row * pitch) as usize);
-            let (from, to) = (at(src, src_pitch), at(dst, dst_pitch));
+            let (from, to) = (row_at(src, row, src_pitch), row_at(dst, row, dst_pitch));
             if whole_rows > 0 {
                 let rows = whole_rows.min(rows - row);
                 pieces.push(Self { src: from, dst: to, rows, bytes, src_pitch, dst_pitch });
@@ -274,15 +273,22 @@ impl Piece {
     }
 }
 
+/// Where a row begins.
+#[expect(clippy::cast_possible_truncation, reason = "offsets inside memory of this process")]
+const fn row_at(start: usize, row: u64, pitch: u64) -> usize {
+    start.wrapping_add((row * pitch) as usize)
+}
+
 /// Copies within the host's memory, as a host function of a stream. The piece is its own.
 unsafe extern "C" fn copy_on_host(piece: *mut c_void) {
     // SAFETY: it was boxed for this call.
     let piece = unsafe { Box::from_raw(piece.cast::<Piece>()) };
     let Ok(bytes) = usize::try_from(piece.bytes) else { return };
     for row in 0..piece.rows {
-        let at = |start: usize, pitch: u64| start.wrapping_add((row * pitch) as usize);
-        let src: *const u8 = ptr::with_exposed_provenance(at(piece.src, piece.src_pitch));
-        let dst: *mut u8 = ptr::with_exposed_provenance_mut(at(piece.dst, piece.dst_pitch));
+        let (src, dst) =
+            (row_at(piece.src, row, piece.src_pitch), row_at(piece.dst, row, piece.dst_pitch));
+        let (src, dst): (*const u8, *mut u8) =
+            (ptr::with_exposed_provenance(src), ptr::with_exposed_provenance_mut(dst));
         // SAFETY: whoever told the stream to copy answers for the memory; the other side is the stream's own buffer.
         unsafe { dst.copy_from_nonoverlapping(src, bytes) };
     }
@@ -599,12 +605,12 @@ mod tests {
     }
 
     /// The bytes that pieces move, as pairs of addresses.
-    fn moves(pieces: &[Piece]) -> Vec<(usize, usize)> {
+    fn moves(pieces: &[Piece]) -> Vec<(u64, u64)> {
         let mut all = Vec::new();
         for piece in pieces {
             for row in 0..piece.rows {
                 for at in 0..piece.bytes {
-                    let place = |start: usize, pitch: u64| start + (row * pitch + at) as usize;
+                    let place = |start: usize, pitch: u64| start as u64 + row * pitch + at;
                     all.push((
                         place(piece.src, piece.src_pitch),
                         place(piece.dst, piece.dst_pitch),
@@ -630,10 +636,7 @@ mod tests {
             let mut want = Vec::new();
             for row in 0..u64::from(rows) {
                 for at in 0..bytes {
-                    want.push((
-                        1000 + (row * src_pitch + at) as usize,
-                        5000 + (row * dst_pitch + at) as usize,
-                    ));
+                    want.push((1000 + row * src_pitch + at, 5000 + row * dst_pitch + at));
                 }
             }
             let pieces = Piece::of(&copy, 64);
