@@ -40,7 +40,7 @@ dure_c::export! { "dure";
         stream: StreamPtr
     ) -> c_int = ffi::ragged::scatter_v;
     "StreamCreate" stream_create(stream: Out<StreamPtr>) -> c_int = ffi::stream::stream_create;
-    "StreamJoin" stream_join(native: *mut c_void, device: c_int, stream: Out<StreamPtr>) -> c_int
+    "StreamJoin" stream_join(native: StreamPtr, device: c_int, stream: Out<StreamPtr>) -> c_int
         = ffi::stream::stream_join::<Dure>;
     "StreamDestroy" stream_destroy(stream: StreamPtr) -> c_int = ffi::stream::stream_destroy;
     "StreamSynchronize" stream_synchronize(stream: StreamPtr) -> c_int

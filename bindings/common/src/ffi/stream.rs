@@ -50,9 +50,10 @@ pub fn stream_create(stream: Out<StreamPtr>) -> c_int {
     })
 }
 
-/// A stream that keeps the order of one of a device's maker. `device` counts those that `DURE_DEVICE` names.
+/// A stream that keeps the order of one of a device's maker, which `native` is: nothing here follows it. `device` counts those that
+/// `DURE_DEVICE` names.
 pub fn stream_join<I: Interface>(
-    native: *mut c_void,
+    native: StreamPtr,
     device: c_int,
     stream: Out<StreamPtr>,
 ) -> c_int {
@@ -62,7 +63,7 @@ pub fn stream_join<I: Interface>(
         let found = usize::try_from(device).ok().and_then(|at| opened.get(at));
         let found = found.ok_or_else(|| no_device(device, opened.len()))?;
         // SAFETY: the caller in C promised that it is a stream of this device, and stays as long.
-        let joined = unsafe { Stream::join(found, native) }?;
+        let joined = unsafe { Stream::join(found, native.native()) }?;
         let handle = StreamPtr::new(Arc::new(joined));
         ours().insert(handle.address());
         place.set(handle);
