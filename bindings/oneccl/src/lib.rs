@@ -36,6 +36,7 @@ impl Interface for OneCcl {
     const DEGRADED: c_int = code::SUCCESS;
     const WINDOW_FLAGS: &'static [(&'static str, c_int)] = &[("WINDOW_COLL_SYMMETRIC", 1)];
     const AFTER_AN_ABORT: &'static [&'static str] = &["CommDestroy"];
+    const JOINS_STREAMS: bool = false;
     type Further = NoFields;
 
     fn environment() -> Result<Config> {
