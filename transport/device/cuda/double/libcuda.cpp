@@ -27,6 +27,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <unistd.h>
 
 #include "shim.h"
@@ -566,7 +567,16 @@ EXPORT int cuMemGetHandleForAddressRange(void *into, Address address, size_t byt
   size_t page = sysconf(_SC_PAGESIZE);
   int ordinal = 0;
   if (kind != 1 || flags != 0 || address % page || bytes % page || !find(address, &ordinal)) return INVALID_VALUE;
-  *static_cast<int *>(into) = dup(process().gpus[ordinal].file);
+  /* The bytes as they are now: files do not begin in the middle of others. */
+  Gpu &gpu = process().gpus[ordinal];
+  off_t from = address - gpu.all.base;
+  int copy = memfd_create("dma-buf of a double of a GPU", MFD_CLOEXEC);
+  while (bytes > 0) {
+    ssize_t copied = sendfile(copy, gpu.file, &from, bytes);
+    if (copied <= 0) return close(copy), OUT_OF_MEMORY;
+    bytes -= copied;
+  }
+  *static_cast<int *>(into) = copy;
   return OK;
 }
 
