@@ -28,7 +28,8 @@ struct Pci {
 }
 
 impl Graph {
-    /// Adds to accelerators what `rbln-stat -g -j` printed of them, by their PCI addresses, and files did not say. How many it spoke of that are here.
+    /// Adds to accelerators what `rbln-stat -g -j` printed of them, by their PCI addresses, and files did not say. How many it
+    /// spoke of that are here.
     ///
     /// # Errors
     /// The text is not what that program prints.

@@ -169,15 +169,6 @@ pub struct Route {
     pub pause: Duration,
 }
 
-/// How messages leave memory of a device towards a peer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Way {
-    /// Whether they are read where they lie, so that nothing of them is copied to the host's memory.
-    pub is_direct: bool,
-    /// What reads them there, or why they are copied: for people.
-    pub why: String,
-}
-
 impl Route {
     /// Whether some rails are missing.
     pub fn is_degraded(&self) -> bool {
@@ -191,6 +182,15 @@ impl fmt::Display for Route {
         let ms = pause.as_secs_f64() * 1e3;
         write!(f, "{rails} of {rails_at_first} rails, over {over}: {why} (paused {ms:.1} ms)")
     }
+}
+
+/// How messages leave memory of a device towards a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// Whether they are read where they lie, so that nothing of them is copied to the host's memory.
+    pub is_direct: bool,
+    /// What reads them there, or why they are copied: for people.
+    pub why: String,
 }
 
 /// What can go wrong in a transport.
@@ -330,7 +330,7 @@ pub trait Transport: Send + Debug {
         Err(Error::Unsupported { transport: self.name(), what: "allocate memory of a device" })
     }
 
-    /// How messages leave this memory of a device towards a peer, as far as is known before the connection to it is up.
+    /// How messages leave this memory of a device towards a peer. What is found out by connecting is known afterwards only.
     fn way(&mut self, memory: Memory, to: Peer) -> Way {
         let _ = (memory, to);
         let why = format!("the {} transport moves memory of the host", self.name());
