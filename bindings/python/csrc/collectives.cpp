@@ -109,7 +109,7 @@ std::vector<size_t> lengths(const char* name, const char* what, const at::Tensor
 Group::Work Group::broadcast(Tensors& tensors, const c10d::BroadcastOptions& opts) {
   const auto& tensor = single("broadcast", tensors);
   const int root = check_root("broadcast", opts.rootRank);
-  return make(OpType::BROADCAST, "broadcast", Terms(opts), tensors, [tensor, root](dureComm_t comm) {
+  return make(OpType::BROADCAST, "broadcast", Terms(opts), tensors, tensors, [tensor, root](dureComm_t comm) {
     const Elements elements(tensor);
     check(dureBcast(tensor.data_ptr(), elements.count(tensor), elements.type, root, comm, nullptr), "broadcast");
   });
@@ -118,7 +118,7 @@ Group::Work Group::broadcast(Tensors& tensors, const c10d::BroadcastOptions& opt
 Group::Work Group::allreduce(Tensors& tensors, const c10d::AllreduceOptions& opts) {
   const auto& tensor = single("all_reduce", tensors);
   const Reduction reduction("all_reduce", opts.reduceOp, tensor);
-  return make(OpType::ALLREDUCE, "all_reduce", Terms(opts), tensors,
+  return make(OpType::ALLREDUCE, "all_reduce", Terms(opts), tensors, tensors,
               [tensor, reduction](dureComm_t comm) { all_reduce("all_reduce", tensor, reduction, comm); });
 }
 
@@ -129,18 +129,19 @@ Group::Work Group::allreduce_coalesced(Tensors& tensors, const c10d::AllreduceCo
     check_dense(name, tensor);
     reductions.emplace_back(name, opts.reduceOp, tensor);
   }
-  return make(OpType::ALLREDUCE_COALESCED, name, Terms(opts), tensors, [tensors, reductions, name](dureComm_t comm) {
-    for (size_t i = 0; i < tensors.size(); ++i) {
-      all_reduce(name, tensors[i], reductions[i], comm);
-    }
-  });
+  return make(OpType::ALLREDUCE_COALESCED, name, Terms(opts), tensors, tensors,
+              [tensors, reductions, name](dureComm_t comm) {
+                for (size_t i = 0; i < tensors.size(); ++i) {
+                  all_reduce(name, tensors[i], reductions[i], comm);
+                }
+              });
 }
 
 Group::Work Group::reduce(Tensors& tensors, const c10d::ReduceOptions& opts) {
   const auto& tensor = single("reduce", tensors);
   const Reduction reduction("reduce", opts.reduceOp, tensor);
   const int root = check_root("reduce", opts.rootRank);
-  return make(OpType::REDUCE, "reduce", Terms(opts), tensors, [tensor, reduction, root](dureComm_t comm) {
+  return make(OpType::REDUCE, "reduce", Terms(opts), tensors, tensors, [tensor, reduction, root](dureComm_t comm) {
     const auto call = [&](dureRedOp_t op) {
       return dureReduce(tensor.data_ptr(), tensor.data_ptr(), tensor.numel(), reduction.type(), op, root, comm,
                         nullptr);
@@ -152,7 +153,7 @@ Group::Work Group::reduce(Tensors& tensors, const c10d::ReduceOptions& opts) {
 Group::Work Group::allgather(std::vector<Tensors>& outputs, Tensors& inputs, const c10d::AllgatherOptions& opts) {
   const auto& input = single("all_gather", inputs);
   const auto& list = single("all_gather", outputs, size_);
-  return make(OpType::ALLGATHER, "all_gather", Terms(opts), list, ToBlocks("all_gather", list, input, rank_));
+  return make(OpType::ALLGATHER, "all_gather", Terms(opts), inputs, list, ToBlocks("all_gather", list, input, rank_));
 }
 
 Group::Work Group::allgather_coalesced(std::vector<Tensors>& outputs, Tensors& inputs,
@@ -170,7 +171,7 @@ Group::Work Group::allgather_coalesced(std::vector<Tensors>& outputs, Tensors& i
     }
     gathers.emplace_back(name, of_input, inputs[i], rank_);
   }
-  return make(OpType::ALLGATHER_COALESCED, name, Terms(opts), flat(outputs), [gathers](dureComm_t comm) {
+  return make(OpType::ALLGATHER_COALESCED, name, Terms(opts), inputs, flat(outputs), [gathers](dureComm_t comm) {
     for (const auto& gather : gathers) {
       gather(comm);
     }
@@ -180,7 +181,7 @@ Group::Work Group::allgather_coalesced(std::vector<Tensors>& outputs, Tensors& i
 Group::Work Group::_allgather_base(at::Tensor& output, at::Tensor& input, const c10d::AllgatherOptions& opts) {
   const char* name = "all_gather_into_tensor";
   check_pair(name, output, input, size_);
-  return make(OpType::_ALLGATHER_BASE, name, Terms(opts), {output},
+  return make(OpType::_ALLGATHER_BASE, name, Terms(opts), {input}, {output},
               [output, input, name](dureComm_t comm) { all_gather(name, output, input, comm); });
 }
 
@@ -191,7 +192,7 @@ Group::Work Group::allgather_into_tensor_coalesced(Tensors& outputs, Tensors& in
   for (size_t i = 0; i < inputs.size(); ++i) {
     check_pair(name, outputs[i], inputs[i], size_);
   }
-  return make(OpType::ALLGATHER_INTO_TENSOR_COALESCED, name, Terms(opts), outputs,
+  return make(OpType::ALLGATHER_INTO_TENSOR_COALESCED, name, Terms(opts), inputs, outputs,
               [outputs, inputs, name](dureComm_t comm) {
                 for (size_t i = 0; i < inputs.size(); ++i) {
                   all_gather(name, outputs[i], inputs[i], comm);
@@ -212,7 +213,7 @@ Group::Work Group::gather(std::vector<Tensors>& outputs, Tensors& inputs, const 
       check_count("gather", "an output", output, input.numel());
     }
   }
-  return make(OpType::GATHER, "gather", Terms(opts), list, [input, blocks, root](dureComm_t comm) {
+  return make(OpType::GATHER, "gather", Terms(opts), inputs, list, [input, blocks, root](dureComm_t comm) {
     const Elements elements(input);
     void* output = blocks ? blocks->data() : nullptr;
     check(dureGather(input.data_ptr(), output, elements.count(input), elements.type, root, comm, nullptr), "gather");
@@ -229,7 +230,7 @@ Group::Work Group::gather_into_tensor(at::Tensor& output, at::Tensor& input, con
     check_pair(name, output, input, size_);
   }
   check_dense(name, input);
-  return make(OpType::GATHER, name, Terms(opts), {output}, [output, input, root, name](dureComm_t comm) {
+  return make(OpType::GATHER, name, Terms(opts), {input}, {output}, [output, input, root, name](dureComm_t comm) {
     const Elements elements(input);
     void* place = output.defined() ? output.data_ptr() : nullptr;
     check(dureGather(input.data_ptr(), place, elements.count(input), elements.type, root, comm, nullptr), name);
@@ -248,7 +249,7 @@ Group::Work Group::scatter(Tensors& outputs, std::vector<Tensors>& inputs, const
       check_count("scatter", "an input", input, output.numel());
     }
   }
-  return make(OpType::SCATTER, "scatter", Terms(opts), outputs, [output, blocks, root](dureComm_t comm) {
+  return make(OpType::SCATTER, "scatter", Terms(opts), flat(inputs), outputs, [output, blocks, root](dureComm_t comm) {
     const Elements elements(output);
     if (blocks) {
       blocks->load();
@@ -267,25 +268,27 @@ Group::Work Group::reduce_scatter(Tensors& outputs, std::vector<Tensors>& inputs
   check_same_type(name, list[0], output);
   check_count(name, "this rank's output", output, list[rank_].numel());
   const Reduction reduction(name, opts.reduceOp, output);
-  return make(OpType::REDUCE_SCATTER, name, Terms(opts), outputs, [output, blocks, reduction, name](dureComm_t comm) {
-    blocks.load();
-    const auto call = [&](dureRedOp_t op) {
-      if (blocks.uniform()) {
-        return dureReduceScatter(blocks.data(), output.data_ptr(), output.numel(), reduction.type(), op, comm, nullptr);
-      }
-      const auto counts = blocks.counts(Elements(output));
-      return dureReduceScatterv(blocks.data(), counts.data(), nullptr, output.data_ptr(), output.numel(),
-                                reduction.type(), op, comm, nullptr);
-    };
-    check(reduction.with(comm, call), name);
-  });
+  return make(OpType::REDUCE_SCATTER, name, Terms(opts), list, outputs,
+              [output, blocks, reduction, name](dureComm_t comm) {
+                blocks.load();
+                const auto call = [&](dureRedOp_t op) {
+                  if (blocks.uniform()) {
+                    return dureReduceScatter(blocks.data(), output.data_ptr(), output.numel(), reduction.type(), op,
+                                             comm, nullptr);
+                  }
+                  const auto counts = blocks.counts(Elements(output));
+                  return dureReduceScatterv(blocks.data(), counts.data(), nullptr, output.data_ptr(), output.numel(),
+                                            reduction.type(), op, comm, nullptr);
+                };
+                check(reduction.with(comm, call), name);
+              });
 }
 
 Group::Work Group::_reduce_scatter_base(at::Tensor& output, at::Tensor& input, const c10d::ReduceScatterOptions& opts) {
   const char* name = "reduce_scatter_tensor";
   check_pair(name, input, output, size_);
   const Reduction reduction(name, opts.reduceOp, output);
-  return make(OpType::_REDUCE_SCATTER_BASE, name, Terms(opts), {output},
+  return make(OpType::_REDUCE_SCATTER_BASE, name, Terms(opts), {input}, {output},
               [output, input, reduction, name](dureComm_t comm) {
                 dure::reduce_scatter(name, output, input, reduction, comm);
               });
@@ -300,7 +303,7 @@ Group::Work Group::reduce_scatter_tensor_coalesced(Tensors& outputs, Tensors& in
     check_pair(name, inputs[i], outputs[i], size_);
     reductions.emplace_back(name, opts.reduceOp, outputs[i]);
   }
-  return make(OpType::REDUCE_SCATTER_TENSOR_COALESCED, name, Terms(opts), outputs,
+  return make(OpType::REDUCE_SCATTER_TENSOR_COALESCED, name, Terms(opts), inputs, outputs,
               [outputs, inputs, reductions, name](dureComm_t comm) {
                 for (size_t i = 0; i < inputs.size(); ++i) {
                   dure::reduce_scatter(name, outputs[i], inputs[i], reductions[i], comm);
@@ -314,7 +317,7 @@ Group::Work Group::alltoall(Tensors& outputs, Tensors& inputs, const c10d::AllTo
   const Blocks from(name, single(name, std::vector<Tensors>{inputs}, size_));
   check_same_type(name, outputs[0], inputs[0]);
   const Elements elements(inputs[0]);
-  return make(OpType::ALLTOALL, name, Terms(opts), outputs, [to, from, elements, name](dureComm_t comm) {
+  return make(OpType::ALLTOALL, name, Terms(opts), inputs, outputs, [to, from, elements, name](dureComm_t comm) {
     from.load();
     const auto sent = from.counts(elements), received = to.counts(elements);
     check(dureAllToAllv(from.data(), sent.data(), nullptr, to.data(), received.data(), nullptr, elements.type, comm,
@@ -338,7 +341,7 @@ Group::Work Group::alltoall_base(at::Tensor& output, at::Tensor& input, std::vec
   if (equal) {
     check_count(name, "the output", output, input.numel());
   }
-  return make(OpType::ALLTOALL_BASE, name, Terms(opts), {output},
+  return make(OpType::ALLTOALL_BASE, name, Terms(opts), {input}, {output},
               [output, input, sent, received, type, equal, name](dureComm_t comm) {
                 check(equal ? dureAlltoAll(input.data_ptr(), output.data_ptr(), sent[0], type, comm, nullptr)
                             : dureAllToAllv(input.data_ptr(), sent.data(), nullptr, output.data_ptr(), received.data(),

@@ -14,6 +14,9 @@ namespace {
 // for it in a call that it never makes; those that are late have no call left that needs it.
 constexpr std::chrono::seconds PATIENCE{5};
 
+// How many tags the messages of a rank to another may have: each has a connection.
+constexpr int MOST_TAGS = 64;
+
 }  // namespace
 
 Group::Group(c10::intrusive_ptr<c10d::Store> store, int rank, int size, std::chrono::milliseconds timeout,
@@ -101,7 +104,7 @@ Group::Work Group::endCoalescing() {
   auto works = std::move(*together_);
   together_.reset();
   // Collectives among them are done when this runs; messages go on on lanes of their own.
-  return make(c10d::OpType::COALESCED, "coalesced", Terms(c10d::AllreduceOptions()), {}, [works](dureComm_t) {
+  return make(c10d::OpType::COALESCED, "coalesced", Terms(c10d::AllreduceOptions()), {}, {}, [works](dureComm_t) {
     for (const auto& work : works) {
       work->wait();
     }
@@ -120,9 +123,11 @@ Group::Work Group::track(c10::intrusive_ptr<Call> call, bool background, Lane& l
   return call;
 }
 
-Group::Work Group::make(c10d::OpType type, const char* name, const Terms& terms, Tensors results, Call::Body body) {
+Group::Work Group::make(c10d::OpType type, const char* name, const Terms& terms, Tensors inputs, Tensors results,
+                        Call::Body body) {
   ++sequence_;
-  auto call = c10::make_intrusive<Call>(main_, rank_, type, name, std::move(results), terms.timeout, std::move(body));
+  auto call = c10::make_intrusive<Call>(main_, rank_, type, name, std::move(inputs), std::move(results), terms.timeout,
+                                        std::move(body));
   // The thread of the caller cannot watch a clock of its own while it runs the call.
   return track(std::move(call), terms.background || terms.timeout > kNoTimeout, *main_);
 }
@@ -134,7 +139,7 @@ int Group::check_root(const char* name, int64_t root) const {
 }
 
 Group::Work Group::barrier(const c10d::BarrierOptions& opts) {
-  return make(c10d::OpType::BARRIER, "barrier", Terms(opts), {},
+  return make(c10d::OpType::BARRIER, "barrier", Terms(opts), {}, {},
               [](dureComm_t comm) { check(dureBarrier(comm, nullptr), "barrier"); });
 }
 
@@ -142,16 +147,16 @@ Group::Work Group::message(c10d::OpType type, const char* name, const Tensors& t
   const auto& tensor = single(name, tensors);
   TORCH_CHECK_VALUE(peer >= 0 && peer < size_ && peer != rank_, name, ": peer ", peer, " on rank ", rank_,
                     " (allowed: 0 to ", size_ - 1, ", but not itself)");
-  TORCH_CHECK_VALUE(tag == 0, name, ": tag ", tag, " on rank ", rank_,
-                    " (allowed: 0; messages of a rank to another are received in the order in which they are sent)");
+  TORCH_CHECK_VALUE(tag >= 0 && tag < MOST_TAGS, name, ": tag ", tag, " on rank ", rank_, " (allowed: 0 to ",
+                    MOST_TAGS - 1, "; each has a connection of its own)");
   const bool sends = type == c10d::OpType::SEND;
   const auto [from, to] = sends ? std::pair(rank_, peer) : std::pair(peer, rank_);
   std::shared_ptr<Lane> mine;
   {
     const std::lock_guard lock(mutex_);
-    auto& place = messages_[{from, to}];
+    auto& place = messages_[{from, to, tag}];
     if (!place) {
-      place = lane(c10::str("messages from ", from, " to ", to), sends ? 0 : 1, 2);
+      place = lane(c10::str("messages from ", from, " to ", to, " with tag ", tag), sends ? 0 : 1, 2);
     }
     mine = place;
   }
@@ -162,9 +167,9 @@ Group::Work Group::message(c10d::OpType type, const char* name, const Tensors& t
                 : dureRecv(tensor.data_ptr(), count, elements.type, 0, comm, nullptr),
           name);
   };
-  return track(
-      c10::make_intrusive<Call>(mine, rank_, type, name, Tensors{tensor}, c10d::kUnsetTimeout, std::move(body)), true,
-      *mine);
+  auto call = c10::make_intrusive<Call>(mine, rank_, type, name, Tensors{tensor}, Tensors{tensor}, c10d::kUnsetTimeout,
+                                        std::move(body));
+  return track(std::move(call), true, *mine);
 }
 
 Group::Work Group::send(Tensors& tensors, int peer, int tag) {
@@ -181,30 +186,32 @@ Group::Work Group::recvAnysource(Tensors&, int) {
 }
 
 void Group::monitoredBarrier(const c10d::BarrierOptions& opts, bool wait_all_ranks) {
-  const auto timeout = opts.timeout > kNoTimeout ? opts.timeout : timeout_;
+  const auto timeout = opts.timeout == c10d::kUnsetTimeout ? timeout_ : opts.timeout;
+  TORCH_CHECK_WITH(DistBackendError, timeout.count() > 0, "monitored_barrier: Rank ", rank_,
+                   " timed out in monitoredBarrier: a timeout of ", timeout.count(), " ms (allowed: more than 0)");
   const auto round = c10::str("monitored barrier ", barriers_++);
   const auto key = [&round](int rank) { return c10::str(round, ", rank ", rank); };
   if (rank_ != 0) {
     store_->set(key(rank_), "");
     // Rank 0 answers when it knows who came, at its own deadline at the latest.
-    store_->wait({key(0)}, 2 * timeout);
-    const auto missing = store_->get_to_str(key(0));
-    TORCH_CHECK_WITH(DistBackendError, missing.empty(), "monitored_barrier on rank ", rank_, ": ", missing);
+    const auto missing = came(*store_, key(0), 2 * timeout) ? store_->get_to_str(key(0)) : "it did not answer";
+    TORCH_CHECK_WITH(DistBackendError, missing.empty(), "monitored_barrier: Rank ", rank_,
+                     " successfully reached monitoredBarrier, but received errors while waiting for send/recv from "
+                     "rank 0: ",
+                     missing);
     return;
   }
   const auto end = std::chrono::steady_clock::now() + timeout;
   std::vector<int> missing;
   for (int rank = 1; rank < size_ && (missing.empty() || wait_all_ranks); ++rank) {
     const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end - std::chrono::steady_clock::now());
-    try {
-      store_->wait({key(rank)}, std::max(left, std::chrono::milliseconds(1)));
-    } catch (const c10::DistStoreError&) {
+    if (!came(*store_, key(rank), std::max(left, std::chrono::milliseconds(1)))) {
       missing.push_back(rank);
     }
   }
-  const auto text = missing.empty()
-                        ? std::string()
-                        : c10::str("ranks ", c10::Join(", ", missing), " did not come within ", timeout.count(), " ms");
+  const auto text = missing.empty() ? std::string()
+                                    : c10::str(missing.size() == 1 ? "Rank " : "Ranks ", c10::Join(", ", missing),
+                                               " failed to pass monitoredBarrier in ", timeout.count(), " ms");
   store_->set(key(0), text);
   TORCH_CHECK_WITH(DistBackendError, missing.empty(), "monitored_barrier on rank 0: ", text);
 }

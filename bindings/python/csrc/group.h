@@ -5,7 +5,7 @@
 #include <map>
 #include <torch/csrc/distributed/c10d/Backend.hpp>
 #include <torch/csrc/distributed/c10d/Store.hpp>
-#include <utility>
+#include <tuple>
 
 #include "lane.h"
 #include "tensors.h"
@@ -68,7 +68,7 @@ class Group final : public c10d::Backend {
   void monitoredBarrier(const c10d::BarrierOptions& opts, bool wait_all_ranks) override;
 
  private:
-  Work make(c10d::OpType type, const char* name, const Terms& terms, Tensors results, Call::Body body);
+  Work make(c10d::OpType type, const char* name, const Terms& terms, Tensors inputs, Tensors results, Call::Body body);
   Work message(c10d::OpType type, const char* name, const Tensors& tensors, int peer, int tag);
   Work track(c10::intrusive_ptr<Call> call, bool background, Lane& lane);
   int check_root(const char* name, int64_t root) const;
@@ -83,10 +83,10 @@ class Group final : public c10d::Backend {
 
   // What collectives are made on.
   std::shared_ptr<Lane> main_;
-  // Messages have a lane for each sender and receiver: torch lets those of different peers, and of both directions,
+  // Messages have a lane for each sender, receiver and tag: torch lets those of different peers, directions and tags
   // pass one another. Ranks leave them in this order, since they wait for each other.
   std::mutex mutex_;
-  std::map<std::pair<int, int>, std::shared_ptr<Lane>> messages_;
+  std::map<std::tuple<int, int, int>, std::shared_ptr<Lane>> messages_;
   // Calls since startCoalescing.
   std::optional<std::vector<Work>> together_;
 };

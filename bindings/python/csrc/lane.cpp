@@ -14,16 +14,16 @@ void check(dureResult_t result, const std::string& what) {
   if (result == dureSuccess || result == dureDegraded) {
     return;
   }
-  const std::string text = what + ": " + dureGetLastError(nullptr);
+  const std::string text = what + (result == dureTimeout ? ": the timeout passed: " : ": ") + dureGetLastError(nullptr);
   if (result == dureInvalidArgument) {
     C10_THROW_ERROR(ValueError, text);
   }
   C10_THROW_ERROR(DistBackendError, text);
 }
 
-Call::Call(std::shared_ptr<Lane> lane, int rank, c10d::OpType type, const char* name, std::vector<at::Tensor> results,
-           std::chrono::milliseconds timeout, Body body)
-    : Work(rank, type),
+Call::Call(std::shared_ptr<Lane> lane, int rank, c10d::OpType type, const char* name, std::vector<at::Tensor> inputs,
+           std::vector<at::Tensor> results, std::chrono::milliseconds timeout, Body body)
+    : Work(rank, type, c10::str("dure:", name).c_str(), std::move(inputs)),
       lane_(std::move(lane)),
       name_(name),
       results_(std::move(results)),

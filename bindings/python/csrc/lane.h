@@ -28,9 +28,10 @@ class Call final : public c10d::Work {
  public:
   using Body = std::function<void(dureComm_t)>;
 
-  // `results` is what the call has written when it is done; the body keeps what it reads.
-  Call(std::shared_ptr<Lane> lane, int rank, c10d::OpType type, const char* name, std::vector<at::Tensor> results,
-       std::chrono::milliseconds timeout, Body body);
+  // `inputs` is what profilers show the shapes of, `results` what the call has written when it is done; the body keeps
+  // what it reads.
+  Call(std::shared_ptr<Lane> lane, int rank, c10d::OpType type, const char* name, std::vector<at::Tensor> inputs,
+       std::vector<at::Tensor> results, std::chrono::milliseconds timeout, Body body);
 
   // Waits at most `timeout`, or what the call was given. When that has passed the lane is aborted on all ranks: a
   // buffer that peers still write to cannot be handed back.

@@ -18,17 +18,13 @@ constexpr std::chrono::milliseconds LOOK{1000};
 
 std::vector<uint8_t> await(const Meeting& meeting, const std::atomic<bool>& aborted) {
   const auto end = std::chrono::steady_clock::now() + meeting.timeout;
-  while (true) {
-    try {
-      meeting.store->wait({meeting.key}, std::min(LOOK, meeting.timeout));
-      return meeting.store->get(meeting.key);
-    } catch (const c10::DistStoreError& error) {
-      TORCH_CHECK_WITH(DistBackendError, !aborted, "the process group was aborted");
-      TORCH_CHECK_WITH(DistBackendError, std::chrono::steady_clock::now() < end, meeting.name, ": rank ", meeting.rank,
-                       " of ", meeting.size, " found no id at '", meeting.key, "' in the store within ",
-                       meeting.timeout.count(), " ms: rank 0 did not come");
-    }
+  while (!came(*meeting.store, meeting.key, std::min(LOOK, meeting.timeout))) {
+    TORCH_CHECK_WITH(DistBackendError, !aborted, "the process group was aborted");
+    TORCH_CHECK_WITH(DistBackendError, std::chrono::steady_clock::now() < end, meeting.name, ": rank ", meeting.rank,
+                     " of ", meeting.size, " found no id at '", meeting.key, "' in the store within ",
+                     meeting.timeout.count(), " ms: rank 0 did not come");
   }
+  return meeting.store->get(meeting.key);
 }
 
 dureUniqueId agree(const Meeting& meeting, const std::atomic<bool>& aborted) {
@@ -47,6 +43,18 @@ dureUniqueId agree(const Meeting& meeting, const std::atomic<bool>& aborted) {
 }
 
 }  // namespace
+
+bool came(c10d::Store& store, const std::string& key, std::chrono::milliseconds within) {
+  try {
+    store.wait({key}, within);
+    return true;
+  } catch (const c10::DistNetworkError&) {
+    throw;
+  } catch (const c10::Error&) {
+    // Stores say in different ways that the time has passed.
+    return false;
+  }
+}
 
 dureComm_t meet(const Meeting& meeting, const std::atomic<bool>& aborted) {
   const auto id = agree(meeting, aborted);

@@ -22,6 +22,9 @@ struct Meeting {
   std::string name;
 };
 
+// Whether somebody sets a key of a store, `within` this time.
+bool came(c10d::Store& store, const std::string& key, std::chrono::milliseconds within);
+
 // Begins to make a communicator, which goes on in the background. Rank 0 publishes an id; the others wait for it, at
 // most until the timeout, and only while nobody has aborted.
 dureComm_t meet(const Meeting& meeting, const std::atomic<bool>& aborted);

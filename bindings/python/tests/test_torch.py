@@ -1,6 +1,9 @@
 """The back end for torch, under torchrun with 2 and 4 processes."""
 
+import os
 import re
+import subprocess
+import sys
 import unittest
 
 from launch import HERE, expect_success, ranks, torchrun
@@ -34,6 +37,19 @@ class Torch(unittest.TestCase):
 
     def test_ranks_need_not_destroy_their_group(self) -> None:
         expect_success(torchrun(2, str(HERE / "leaving_ranks.py")))
+
+    def test_cases_of_torch(self) -> None:
+        for name, size, least, *only in (("dure", 2, 60), ("gloo", 4, 80), ("mpi", 4, 8, "-k", "all_to_all")):
+            with self.subTest(name=name, ranks=size):
+                env = os.environ | {"BACKEND": name, "WORLD_SIZE": str(size), "CUDA_VISIBLE_DEVICES": ""}
+                command = [sys.executable, "-W", "ignore", str(HERE / "cases_of_torch.py"), *only]
+                pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+                run = subprocess.run(command, env=env, text=True, check=False, **pipes)
+                expect_success(run)
+                count = int(re.findall(r"^Ran (\d+) tests", run.stdout, re.MULTILINE)[-1])
+                skipped = int(re.findall(r"^OK \(skipped=(\d+)\)", run.stdout, re.MULTILINE)[-1])
+                print(f"torch's cases for {name}, {size} ranks: {count - skipped} passed, {skipped} skipped")
+                self.assertGreaterEqual(count - skipped, least)
 
     def test_a_rank_that_is_gone_is_named(self) -> None:
         for how in ("dies", "ends"):
