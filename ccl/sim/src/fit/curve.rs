@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::FitError;
 use super::solve::{Normal, pull};
 
-/// Sizes at which a fitted curve has its points, as powers of two: 16 B to 512 MiB.
-const POWERS: [u32; POINTS] = [4, 9, 14, 19, 24, 29];
-const POINTS: usize = 6;
+/// Sizes at which a fitted curve has its points, as powers of two: 16 B to 256 MiB, close enough to show where a protocol ends.
+const POWERS: [u32; POINTS] = [4, 7, 10, 13, 16, 19, 22, 25, 28];
+const POINTS: usize = 9;
 
 /// Unknowns of a fit: the points, and the slope over ranks.
 const UNKNOWN: usize = POINTS + 1;
