@@ -476,8 +476,9 @@ dureResult_t dureRedOpDestroy(dureRedOp_t op, dureComm_t comm);
 /* Any memory of the process may be given to a call, and memory of the devices that DURE_DEVICE names (docs/devices.md). Registered
  * memory saves a copy for long messages: worth it for buffers that are used again and again. */
 
-/* Allocates `size` bytes, zeroed: on the first device that DURE_DEVICE names, or else of the host, at the begin of a page. It belongs to no communicator, so no peer can map it: memory
- * that peers of the same host write directly is had from dureCommMemAlloc.
+/* Allocates `size` bytes, zeroed: on the first device that DURE_DEVICE names, or else of the host, at the begin of a
+ * page. It belongs to no communicator, so no peer can map it: memory that peers of the same host write directly is had
+ * from dureCommMemAlloc.
  * Errors: dureSystemError when there is no memory. */
 dureResult_t dureMemAlloc(void **ptr, size_t size);
 
@@ -491,6 +492,11 @@ dureResult_t dureCommMemAlloc(dureComm_t comm, void **ptr, size_t size);
 
 /* [Dure] Frees memory of dureCommMemAlloc. No call on it may be under way. */
 dureResult_t dureCommMemFree(dureComm_t comm, void *ptr);
+
+/* [Dure] Whose memory an address is to calls on comm: *device is the position, counted from 0, of a device among those
+ * that DURE_DEVICE names, each counted once, or DURE_DEVICE_HOST. That is the answer too for memory that no device
+ * knows: a call takes it for the host's. The memory itself is not touched. */
+dureResult_t dureCommMemDevice(const dureComm_t comm, const void *ptr, int *device);
 
 /* Makes memory known to the transports. It must stay mapped until dureCommDeregister or the communicator's end. *handle
  * is for dureCommDeregister only.

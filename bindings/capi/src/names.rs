@@ -53,4 +53,7 @@ dure_c::export! { "dure";
         = ffi::memory::comm_mem_alloc;
     "CommMemFree" comm_mem_free(comm: CommPtr, ptr: *mut c_void) -> c_int
         = ffi::memory::comm_mem_free::<Dure>;
+    "CommMemDevice" comm_mem_device(
+        comm: CommPtr, ptr: *const c_void, device: Out<c_int>
+    ) -> c_int = ffi::memory::comm_mem_device;
 }

@@ -459,6 +459,12 @@ impl Communicator {
         let space = owner.map_or(Space::Host, |device| device.space());
         Memory { space, ..Memory::host(ptr, len) }
     }
+
+    /// Which device has the memory at an address, counted from 0: first those that [`Builder::device`] was given, then those that
+    /// `DURE_DEVICE` names, each once. `None` is the host, or memory that no device knows.
+    pub fn device_of(&self, ptr: *mut u8) -> Option<usize> {
+        self.inner.devices.iter().position(|device| device.owns(ptr))
+    }
 }
 
 /// Memory that the transports know; from [`Communicator::register`] or [`Communicator::alloc`].

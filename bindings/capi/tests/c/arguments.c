@@ -209,6 +209,12 @@ static void memory(void) {
   CHECK(dureCommMemFree(comm, place));
   EXPECT_ERROR(dureInvalidArgument, "was freed", dureCommMemFree(comm, place));
 
+  int device = 7;
+  EXPECT_ERROR(dureInvalidArgument, "comm is NULL", dureCommMemDevice(NULL, buffer, &device));
+  EXPECT_ERROR(dureInvalidArgument, "device is NULL", dureCommMemDevice(comm, buffer, NULL));
+  CHECK(dureCommMemDevice(comm, buffer, &device));
+  EXPECT(device == DURE_DEVICE_HOST);
+
   EXPECT_ERROR(dureInvalidArgument, "buff is NULL", dureCommRegister(comm, NULL, 8, &place));
   EXPECT_ERROR(dureInvalidArgument, "size 0", dureCommRegister(comm, buffer, 0, &place));
   EXPECT_ERROR(dureInvalidArgument, "handle is NULL", dureCommRegister(comm, buffer, 8, NULL));

@@ -11,6 +11,11 @@ static void on_device(meeting_t *meeting, int rank, int ranks) {
   CHECK(dureMemAlloc(&there, sizeof here));
   CHECK(dureCommRegister(comm, there, sizeof here, &handle));
   CHECK(dureStreamCreate(&stream));
+  int device = 7;
+  CHECK(dureCommMemDevice(comm, (char *)there + sizeof here - 1, &device));
+  EXPECT(device == 0);
+  CHECK(dureCommMemDevice(comm, here, &device));
+  EXPECT(device == DURE_DEVICE_HOST);
   for (int i = 0; i < COUNT; i++) here[i] = rank + i;
   CHECK(dureAllReduce(here, there, COUNT, dureInt, dureSum, comm, NULL));
   CHECK(dureAllReduce(there, there, COUNT, dureInt, dureSum, comm, stream));

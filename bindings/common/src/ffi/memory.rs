@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use dure::{Device, Error, Memory, Result, devices};
 
+use super::comm::HOST;
 use super::pointer::{CommPtr, Out};
 use crate::Interface;
 use crate::boundary::{boundary, boundary_on};
@@ -118,6 +119,18 @@ pub fn comm_mem_free<I: Interface>(comm: CommPtr, ptr: *mut c_void) -> c_int {
             }
             let otherwise = || not_from::<I>("ptr", "CommMemAlloc of comm", "freed");
             end(comm, Registered::Allocation, ptr.addr(), otherwise)
+        },
+    )
+}
+
+pub fn comm_mem_device(comm: CommPtr, ptr: *const c_void, device: Out<c_int>) -> c_int {
+    boundary_on(
+        || comm.get(),
+        |comm| {
+            let place = device.place("device")?;
+            let owner = comm.open()?.device_of(ptr.cast_mut().cast());
+            place.set(owner.map_or(HOST, |at| c_int::try_from(at).expect("devices are few")));
+            Ok(())
         },
     )
 }
