@@ -230,7 +230,8 @@ Group::Work Group::gather_into_tensor(at::Tensor& output, at::Tensor& input, con
     check_pair(name, output, input, size_);
   }
   check_dense(name, input);
-  return make(OpType::GATHER, name, Terms(opts), {input}, {output}, [output, input, root, name](dureComm_t comm) {
+  const auto results = output.defined() ? Tensors{output} : Tensors();
+  return make(OpType::GATHER, name, Terms(opts), {input}, results, [output, input, root, name](dureComm_t comm) {
     const Elements elements(input);
     void* place = output.defined() ? output.data_ptr() : nullptr;
     check(dureGather(input.data_ptr(), place, elements.count(input), elements.type, root, comm, nullptr), name);

@@ -73,8 +73,15 @@ c10::intrusive_ptr<c10d::Backend> Group::split(const c10::intrusive_ptr<c10d::St
   if (mine == ranks.end()) {
     return nullptr;
   }
-  return c10::make_intrusive<Group>(store, static_cast<int>(mine - ranks.begin()), static_cast<int>(ranks.size()),
-                                    opts->timeout, opts->group_name);
+  // torch asks once for each type of devices, with the same store.
+  auto child = child_.lock();
+  if (!child || child_store_ != store) {
+    child = c10::make_intrusive<Group>(store, static_cast<int>(mine - ranks.begin()), static_cast<int>(ranks.size()),
+                                       opts->timeout, opts->group_name);
+    child_ = child;
+    child_store_ = store;
+  }
+  return child;
 }
 
 void Group::abort() {
@@ -123,11 +130,28 @@ Group::Work Group::track(c10::intrusive_ptr<Call> call, bool background, Lane& l
   return call;
 }
 
+std::optional<Mark> Group::mark(const char* name, const Tensors& inputs, const Tensors& results) const {
+  std::optional<c10::Device> device;
+  for (const auto* tensors : {&inputs, &results}) {
+    for (const auto& tensor : *tensors) {
+      const auto place = tensor.device();
+      TORCH_CHECK_VALUE(device.value_or(place) == place, name, ": tensors on ", *device, " and on ", place, " on rank ",
+                        rank_, " (allowed: one device)");
+      device = place;
+      TORCH_CHECK_VALUE(place.is_cpu() || tensor.nbytes() == 0 || main_->on_device(tensor.data_ptr(), name), name,
+                        ": a tensor on ", place, " on rank ", rank_,
+                        " (allowed: cpu, and memory of the devices that DURE_DEVICE names)");
+    }
+  }
+  return device && !device->is_cpu() ? std::optional<Mark>(*device) : std::nullopt;
+}
+
 Group::Work Group::make(c10d::OpType type, const char* name, const Terms& terms, Tensors inputs, Tensors results,
                         Call::Body body) {
+  auto marked = mark(name, inputs, results);
   ++sequence_;
   auto call = c10::make_intrusive<Call>(main_, rank_, type, name, std::move(inputs), std::move(results), terms.timeout,
-                                        std::move(body));
+                                        std::move(marked), std::move(body));
   // The thread of the caller cannot watch a clock of its own while it runs the call.
   return track(std::move(call), terms.background || terms.timeout > kNoTimeout, *main_);
 }
@@ -149,6 +173,7 @@ Group::Work Group::message(c10d::OpType type, const char* name, const Tensors& t
                     " (allowed: 0 to ", size_ - 1, ", but not itself)");
   TORCH_CHECK_VALUE(tag >= 0 && tag < MOST_TAGS, name, ": tag ", tag, " on rank ", rank_, " (allowed: 0 to ",
                     MOST_TAGS - 1, "; each has a connection of its own)");
+  auto marked = mark(name, tensors, {});
   const bool sends = type == c10d::OpType::SEND;
   const auto [from, to] = sends ? std::pair(rank_, peer) : std::pair(peer, rank_);
   std::shared_ptr<Lane> mine;
@@ -168,7 +193,7 @@ Group::Work Group::message(c10d::OpType type, const char* name, const Tensors& t
           name);
   };
   auto call = c10::make_intrusive<Call>(mine, rank_, type, name, Tensors{tensor}, Tensors{tensor}, c10d::kUnsetTimeout,
-                                        std::move(body));
+                                        std::move(marked), std::move(body));
   return track(std::move(call), true, *mine);
 }
 

@@ -72,6 +72,9 @@ class Group final : public c10d::Backend {
   Work message(c10d::OpType type, const char* name, const Tensors& tensors, int peer, int tag);
   Work track(c10::intrusive_ptr<Call> call, bool background, Lane& lane);
   int check_root(const char* name, int64_t root) const;
+  // Refuses tensors that are not all on one device, and memory that Dure knows nothing of: it would be taken for the
+  // host's. What the device was given so far is marked.
+  std::optional<Mark> mark(const char* name, const Tensors& inputs, const Tensors& results) const;
   std::shared_ptr<Lane> lane(const std::string& key, int rank, int size);
   std::vector<std::shared_ptr<Lane>> lanes();
 
@@ -80,6 +83,10 @@ class Group final : public c10d::Backend {
   std::string name_;
   std::atomic<uint64_t> sequence_{0};
   int64_t barriers_ = 0;
+
+  // The last group that was split off, and the store that it was given.
+  c10::weak_intrusive_ptr<Backend> child_{c10::intrusive_ptr<Backend>()};
+  c10::intrusive_ptr<c10d::Store> child_store_;
 
   // What collectives are made on.
   std::shared_ptr<Lane> main_;

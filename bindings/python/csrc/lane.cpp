@@ -22,12 +22,13 @@ void check(dureResult_t result, const std::string& what) {
 }
 
 Call::Call(std::shared_ptr<Lane> lane, int rank, c10d::OpType type, const char* name, std::vector<at::Tensor> inputs,
-           std::vector<at::Tensor> results, std::chrono::milliseconds timeout, Body body)
+           std::vector<at::Tensor> results, std::chrono::milliseconds timeout, std::optional<Mark> mark, Body body)
     : Work(rank, type, c10::str("dure:", name).c_str(), std::move(inputs)),
       lane_(std::move(lane)),
       name_(name),
       results_(std::move(results)),
       timeout_(timeout),
+      mark_(std::move(mark)),
       body_(std::move(body)) {}
 
 bool Call::wait(std::chrono::milliseconds timeout) {
@@ -59,7 +60,11 @@ std::chrono::milliseconds Call::getTimeout() const { return timeout_; }
 c10::intrusive_ptr<c10::ivalue::Future> Call::getFuture() {
   const std::lock_guard lock(future_mutex_);
   if (!future_) {
-    future_ = c10::make_intrusive<c10::ivalue::Future>(c10::ListType::create(c10::TensorType::get()));
+    std::vector<c10::Device> devices;
+    if (!results_.empty() && !results_[0].is_cpu()) {
+      devices.push_back(results_[0].device());
+    }
+    future_ = c10::make_intrusive<c10::ivalue::Future>(c10::ListType::create(c10::TensorType::get()), devices);
     if (isCompleted()) {
       settle();
     }
@@ -70,7 +75,11 @@ c10::intrusive_ptr<c10::ivalue::Future> Call::getFuture() {
 void Call::run() noexcept {
   std::exception_ptr error;
   try {
-    body_(lane_->open());
+    const auto comm = lane_->open();
+    if (mark_) {
+      mark_->wait();
+    }
+    body_(comm);
   } catch (...) {
     error = std::current_exception();
     if (lane_->aborted_) {
@@ -97,7 +106,8 @@ void Call::settle() {
   if (exception_) {
     future_->setError(exception_);
   } else {
-    future_->markCompleted(c10::IValue(results_));
+    // Nobody needs to wait for what devices still do to the results: it is done.
+    future_->markCompleted(c10::IValue(results_), std::vector<c10::weak_intrusive_ptr<c10::StorageImpl>>());
   }
 }
 
@@ -123,6 +133,14 @@ dureComm_t Lane::open() {
     throw;
   }
   return comm_;
+}
+
+bool Lane::on_device(const void* address, const char* call) const {
+  dureComm_t comm = comm_;
+  TORCH_CHECK_WITH(DistBackendError, comm != nullptr, call, ": the process group was aborted or shut down");
+  int device = DURE_DEVICE_HOST;
+  check(dureCommMemDevice(comm, address, &device), call);
+  return device != DURE_DEVICE_HOST;
 }
 
 void Lane::start(const c10::intrusive_ptr<Call>& call) {

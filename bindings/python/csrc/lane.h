@@ -16,6 +16,8 @@
 #include <torch/csrc/distributed/c10d/Work.hpp>
 #include <vector>
 
+#include "mark.h"
+
 namespace dure {
 
 // Throws what a result of the C interface means, unless it is success. `what` names the call.
@@ -28,10 +30,10 @@ class Call final : public c10d::Work {
  public:
   using Body = std::function<void(dureComm_t)>;
 
-  // `inputs` is what profilers show the shapes of, `results` what the call has written when it is done; the body keeps
-  // what it reads.
+  // `inputs` is what the call reads, whose shapes profilers show, `results` what it has written when it is done; the
+  // body keeps both. It begins when what is before the mark is done.
   Call(std::shared_ptr<Lane> lane, int rank, c10d::OpType type, const char* name, std::vector<at::Tensor> inputs,
-       std::vector<at::Tensor> results, std::chrono::milliseconds timeout, Body body);
+       std::vector<at::Tensor> results, std::chrono::milliseconds timeout, std::optional<Mark> mark, Body body);
 
   // Waits at most `timeout`, or what the call was given. When that has passed the lane is aborted on all ranks: a
   // buffer that peers still write to cannot be handed back.
@@ -53,6 +55,7 @@ class Call final : public c10d::Work {
   const char* name_;
   std::vector<at::Tensor> results_;
   std::chrono::milliseconds timeout_;
+  std::optional<Mark> mark_;
   Body body_;
   // Made when somebody asks for it. The mutex orders that and the call's end.
   std::mutex future_mutex_;
@@ -72,6 +75,9 @@ class Lane {
   // The communicator. The first call of this makes it, and waits for its ranks. Only whoever has the lane to itself may
   // ask for it.
   dureComm_t open();
+  // Whether the memory at an address is that of a device which the communicator knows. It must have been opened; any
+  // thread may ask.
+  bool on_device(const void* address, const char* call) const;
   // Runs a call in the background, behind those before it.
   void start(const c10::intrusive_ptr<Call>& call);
   // Runs a call here and now if nothing is before it, or else as `start` does.

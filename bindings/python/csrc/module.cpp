@@ -35,6 +35,11 @@ void leave() {
 }  // namespace
 
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, module) {
+  using Released = pybind11::release_gil_before_calling_cpp_dtor;
+  pybind11::class_<dure::Group, c10d::Backend, c10::intrusive_ptr<dure::Group>>(module, "Group", Released())
+      .def(
+          "perform_nocolor_split", [](const dure::Group&, const pybind11::object&) {},
+          "torch calls it where init_process_group was given a device, on ranks that a new group leaves out.");
   module.def("create", &create, "Makes the process group that c10d's options describe.");
   module.def("leave", &leave, pybind11::call_guard<pybind11::gil_scoped_release>(),
              "Leaves every process group that was not destroyed, the youngest one first.");

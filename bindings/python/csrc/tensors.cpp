@@ -5,6 +5,8 @@
 
 #include <cstring>
 
+#include "mark.h"
+
 namespace dure {
 
 namespace {
@@ -82,7 +84,6 @@ const Tensors& single(const char* call, const std::vector<Tensors>& lists, int s
 }
 
 void check_dense(const char* call, const at::Tensor& tensor) {
-  TORCH_CHECK_VALUE(tensor.device().is_cpu(), call, ": a tensor on ", tensor.device(), " (allowed: cpu)");
   TORCH_CHECK_VALUE(tensor.layout() == at::kStrided, call, ": a tensor of layout ", tensor.layout(),
                     " (allowed: dense ones)");
   TORCH_CHECK_VALUE(tensor.is_contiguous(), call, ": a tensor of sizes ", tensor.sizes(), " and strides ",
@@ -125,7 +126,7 @@ Reduction::Reduction(const char* call, const c10d::ReduceOp& op, const at::Tenso
     TORCH_CHECK_VALUE(!integral, call, ": PREMUL_SUM of ", dtype, " (allowed: of floating-point numbers)");
     const auto* supplement = dynamic_cast<const c10d::PreMulSumSupplement*>(op.supplement_.get());
     TORCH_CHECK_VALUE(supplement != nullptr, call, ": PREMUL_SUM without a factor");
-    factor_ = supplement->tensor_factor.defined() ? supplement->tensor_factor.to(dtype).contiguous()
+    factor_ = supplement->tensor_factor.defined() ? supplement->tensor_factor.to(at::kCPU, dtype).contiguous()
                                                   : at::scalar_tensor(supplement->double_factor, dtype);
   }
 }
@@ -195,11 +196,29 @@ void Blocks::each(Copy copy) const {
   }
 }
 
+template <typename Copy>
+void Blocks::each_on_device(Copy copy) const {
+  // Autograd has no part in what a call does to its tensors.
+  const at::AutoDispatchBelowADInplaceOrView guard;
+  int64_t begin = 0;
+  for (const auto& tensor : tensors_) {
+    copy(copy_->narrow(0, begin, tensor.numel()), tensor.view(-1));
+    begin += tensor.numel();
+  }
+  Mark(copy_->device()).wait();
+}
+
 void Blocks::load() const {
+  if (copy_ && !copy_->is_cpu()) {
+    return each_on_device([](const at::Tensor& place, const at::Tensor& tensor) { place.copy_(tensor); });
+  }
   each([](char* place, const char* tensor, size_t bytes) { std::memcpy(place, tensor, bytes); });
 }
 
 void Blocks::store() const {
+  if (copy_ && !copy_->is_cpu()) {
+    return each_on_device([](const at::Tensor& place, const at::Tensor& tensor) { tensor.copy_(place); });
+  }
   each([](const char* place, char* tensor, size_t bytes) { std::memcpy(tensor, place, bytes); });
 }
 

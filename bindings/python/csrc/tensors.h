@@ -19,7 +19,7 @@ using Tensors = std::vector<at::Tensor>;
 const at::Tensor& single(const char* call, const Tensors& tensors);
 // The only list of a list, with a tensor for each rank.
 const Tensors& single(const char* call, const std::vector<Tensors>& lists, int size);
-// Refuses tensors that are not in the host's memory, not dense, or not contiguous.
+// Refuses tensors that are not dense, or not contiguous.
 void check_dense(const char* call, const at::Tensor& tensor);
 // Refuses two tensors of different types.
 void check_same_type(const char* call, const at::Tensor& one, const at::Tensor& other);
@@ -54,7 +54,7 @@ class Reduction {
 };
 
 // Tensors, one a rank, as the one buffer that a call takes: the tensors' own memory where they follow one another in
-// it, or else memory that they are copied from and to.
+// it, or else memory of the same device that they are copied from and to.
 class Blocks {
  public:
   Blocks(const char* call, Tensors tensors);
@@ -73,6 +73,9 @@ class Blocks {
   bool adjacent() const;
   template <typename Copy>
   void each(Copy copy) const;
+  // The same where the processor cannot copy: the device is asked to, and waited for.
+  template <typename Copy>
+  void each_on_device(Copy copy) const;
 
   Tensors tensors_;
   std::optional<at::Tensor> copy_;

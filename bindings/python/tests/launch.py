@@ -47,11 +47,12 @@ def ranks(size: int, *arguments: str) -> list[subprocess.CompletedProcess]:
     return ended
 
 
-def torchrun(size: int, *arguments: str) -> subprocess.CompletedProcess:
-    """Runs `size` ranks by torchrun."""
+def torchrun(size: int, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    """Runs `size` ranks by torchrun, with more in their environment."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={size}", *arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    return subprocess.run(command, cwd=HERE, text=True, timeout=PATIENCE, check=False, **pipes)
+    env = os.environ | environment
+    return subprocess.run(command, cwd=HERE, env=env, text=True, timeout=PATIENCE, check=False, **pipes)
 
 
 def expect_success(*processes: subprocess.CompletedProcess) -> None:

@@ -388,7 +388,7 @@ class Errors(Case):
         self.refused(r"all_reduce: .*strides \[1, 4\] .allowed: contiguous", dist.all_reduce, ones.t()[:2])
         # torch itself looks for a back end for the device; these are for whoever asks this one.
         backend = group._get_backend(torch.device("cpu"))
-        self.refused("all_reduce: a tensor on meta .allowed: cpu", backend.allreduce, [torch.ones(1, device="meta")])
+        self.refused("all_reduce: a tensor on meta on rank \\d+ .allowed: cpu", backend.allreduce, [torch.ones(1, device="meta")])
         self.refused("all_reduce: .*layout Sparse .allowed: dense", backend.allreduce, [ones.to_sparse()])
         self.refused(r"all_gather: a list of 1 tensors .allowed: \d", group.allgather, [[ones]], [ones])
         self.refused("all_gather_into_tensor: the longer tensor of 16", group._allgather_base, ones, ones)

@@ -7,8 +7,9 @@
 
     dist.init_process_group("dure")
 
-Importing this module registers the back end ``dure`` for tensors in the host's memory. Ranks, sizes and meeting places
-are torch's own, so ``torchrun`` works as it is.
+Importing this module registers the back end ``dure`` for tensors in the host's memory, and for those in the memory of the
+devices that the environment variable ``DURE_DEVICE`` names. Ranks, sizes and meeting places are torch's own, so ``torchrun``
+works as it is.
 """
 
 import atexit
@@ -27,7 +28,11 @@ except ImportError as missing:
         "`pip install --no-build-isolation --force-reinstall --no-deps`, so that it is built with this torch"
     ) from missing
 
-torch.distributed.Backend.register_backend("dure", _backend.create, extended_api=True, devices=["cpu"])
+# Types of devices as torch names them; the last one is that of a plug-in for torch. One process group object is there for
+# all of them.
+DEVICES = ["cpu", "cuda", torch._C._get_privateuse1_backend_name()]
+
+torch.distributed.Backend.register_backend("dure", _backend.create, extended_api=True, devices=DEVICES)
 
 
 def _leave(process: int = os.getpid()) -> None:
