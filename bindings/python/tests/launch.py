@@ -47,12 +47,17 @@ def ranks(size: int, *arguments: str) -> list[subprocess.CompletedProcess]:
     return ended
 
 
-def torchrun(size: int, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
-    """Runs `size` ranks by torchrun, with more in their environment."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={size}", *arguments]
+def run(command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess:
+    """Runs a command, with more in its environment."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     env = os.environ | environment
     return subprocess.run(command, cwd=HERE, env=env, text=True, timeout=PATIENCE, check=False, **pipes)
+
+
+def torchrun(size: int, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    """Runs `size` ranks by torchrun, with more in their environment."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={size}", *arguments]
+    return run(command, environment)
 
 
 def expect_success(*processes: subprocess.CompletedProcess) -> None:

@@ -1,12 +1,10 @@
 """The back end for torch, under torchrun with 2 and 4 processes."""
 
-import os
 import re
-import subprocess
 import sys
 import unittest
 
-from launch import HERE, expect_success, ranks, torchrun
+from launch import HERE, expect_success, ranks, run, torchrun
 
 EXAMPLES = HERE.parent / "examples"
 
@@ -30,9 +28,9 @@ class Torch(unittest.TestCase):
                 expect_success(*ranks(size, "-m", "unittest", "--failfast", "ranks_dlpack"))
 
     def test_the_example_learns(self) -> None:
-        run = torchrun(2, str(EXAMPLES / "train.py"))
-        expect_success(run)
-        first, last = (float(loss) for loss in re.findall(r"loss ([0-9.]+)", run.stdout))
+        example = torchrun(2, str(EXAMPLES / "train.py"))
+        expect_success(example)
+        first, last = (float(loss) for loss in re.findall(r"loss ([0-9.]+)", example.stdout))
         self.assertLess(last, 0.1 * first)
 
     def test_ranks_need_not_destroy_their_group(self) -> None:
@@ -41,18 +39,16 @@ class Torch(unittest.TestCase):
     def test_cases_of_torch(self) -> None:
         for name, size, least, *only in (("dure", 2, 60), ("gloo", 4, 80), ("mpi", 4, 8, "-k", "all_to_all")):
             with self.subTest(name=name, ranks=size):
-                env = os.environ | {"BACKEND": name, "WORLD_SIZE": str(size), "CUDA_VISIBLE_DEVICES": ""}
-                command = [sys.executable, "-W", "ignore", str(HERE / "cases_of_torch.py"), *only]
-                pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-                run = subprocess.run(command, env=env, text=True, check=False, **pipes)
-                expect_success(run)
-                count = int(re.findall(r"^Ran (\d+) tests", run.stdout, re.MULTILINE)[-1])
-                skipped = int(re.findall(r"^OK \(skipped=(\d+)\)", run.stdout, re.MULTILINE)[-1])
+                command = [sys.executable, "-W", "ignore", "cases_of_torch.py", *only]
+                cases = run(command, {"BACKEND": name, "WORLD_SIZE": str(size), "CUDA_VISIBLE_DEVICES": ""})
+                expect_success(cases)
+                count = int(re.findall(r"^Ran (\d+) tests", cases.stdout, re.MULTILINE)[-1])
+                skipped = int(re.findall(r"^OK \(skipped=(\d+)\)", cases.stdout, re.MULTILINE)[-1])
                 print(f"torch's cases for {name}, {size} ranks: {count - skipped} passed, {skipped} skipped")
                 self.assertGreaterEqual(count - skipped, least)
 
     def test_a_rank_that_is_gone_is_named(self) -> None:
         for how in ("dies", "ends"):
             with self.subTest(how=how):
-                run = torchrun(2, str(HERE / "dying_rank.py"), how)
-                self.assertRegex(run.stdout, "DistBackendError: all_reduce: .*rank 1")
+                ended = torchrun(2, str(HERE / "dying_rank.py"), how)
+                self.assertRegex(ended.stdout, "DistBackendError: all_reduce: .*rank 1")
