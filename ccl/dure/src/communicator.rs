@@ -455,8 +455,8 @@ impl Communicator {
     /// The memory at an address: of the device that owns it, or else of the host.
     #[inline]
     pub fn locate(&self, ptr: *mut u8, len: usize) -> Memory {
-        let owner = self.inner.devices.iter().find(|device| device.owns(ptr));
-        let space = owner.map_or(Space::Host, |device| device.space());
+        let owner = self.device_of(ptr);
+        let space = owner.map_or(Space::Host, |at| self.inner.devices[at].space());
         Memory { space, ..Memory::host(ptr, len) }
     }
 
